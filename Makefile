@@ -1,0 +1,115 @@
+# Belay. `make` alone lists the targets; README.md says more.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.NOTPARALLEL:
+
+# where some of the tools are that a user's PATH may lack
+export PATH := $(PATH):/usr/sbin:/sbin
+
+CLANG ?= clang
+arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
+multiarch := $(shell gcc -print-multiarch 2>/dev/null)
+BPF_CFLAGS ?= -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(arch) -Wall -Werror -Ibpf -isystem /usr/include/$(multiarch)
+KERNELS := 6.1 6.12 latest
+
+tsc := node_modules/.bin/tsc
+biome := node_modules/.bin/biome
+vitest := node node_modules/vitest/vitest.mjs
+node_gyp := node node_modules/node-gyp/bin/node-gyp.js
+# the headers that came with this Node: node-gyp would download them otherwise
+nodedir := $(shell node -p 'require("node:path").resolve(process.execPath, "../..")' 2>/dev/null)
+
+object := build/belay.bpf.o
+abi := agent/kernel/abi.ts
+addon := native/build/Release/belay.node
+program := dist/.built
+act := build/act
+
+##@ Everyday
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z][a-z-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what building and testing need (packages as root, then from npm)
+	@test/setup
+
+build: setup $(object) $(abi) $(addon) $(program) $(act) ## compile the kernel programs, the addon and the agent
+
+demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
+	@deploy/demo/run $(if $(HOST),--host)
+
+test: ## everything: lint, types, unit tests, and the kernel suite on three kernels
+	@test/all
+
+##@ Parts
+
+test-unit: build ## the tests that need no particular kernel (TESTS=filter)
+	@$(vitest) run --project unit $(TESTS)
+
+test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, default all (TESTS=filter)
+	@test/vm/suite $(if $(MEM),-m $(MEM)) $(if $(TIMEOUT),-t $(TIMEOUT)) $(or $(KERNEL),$(KERNELS)) -- $(TESTS)
+
+test-native-asan: setup $(object) $(abi) ## the addon's unit tests under the address and undefined-behaviour sanitizers
+	@test/asan
+
+bench: build ## what enforcement costs, in instructions (KERNEL=, default 6.12)
+	@test/bench/run $(or $(KERNEL),6.12)
+
+vm: ## a command in a virtual machine: KERNEL=6.12 CMD='uname -r' (no CMD: a shell; MEM= CPUS= TIMEOUT= LSM=)
+	@test/vm/vm -k '$(or $(KERNEL),latest)' $(if $(MEM),-m '$(MEM)') $(if $(CPUS),-c '$(CPUS)') \
+	  $(if $(TIMEOUT),-t '$(TIMEOUT)') $(if $(LSM),-l '$(LSM)') $(VMFLAGS) \
+	  -- $(if $(value CMD),bash -c "$$VM_COMMAND")
+vm: export VM_COMMAND = $(value CMD)
+
+##@ Housekeeping
+
+lint: setup ## style and common mistakes
+	@$(biome) check --error-on-warnings .
+
+check: setup $(abi) ## types
+	@$(tsc) --noEmit
+
+fmt: setup ## format the sources
+	@$(biome) check --write .
+
+clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
+	rm -rf build dist native/build $(abi)
+
+.PHONY: help setup build demo test test-unit test-kernel test-native-asan bench vm lint check fmt clean
+
+# ---- what is built from what
+
+$(object): $(wildcard bpf/*.bpf.c bpf/*.h)
+	@mkdir -p $(@D)
+	@echo "clang      $@"
+	@$(CLANG) $(BPF_CFLAGS) -c bpf/belay.bpf.c -o $@
+
+# the layouts that both sides share, read from the object's own type information
+$(abi): $(object) native/abi.mjs
+	@echo "abi        $@"
+	@node native/abi.mjs $(object)
+
+$(addon): native/binding.gyp $(wildcard native/*.cpp native/*.cc native/*.h bpf/*.h) package-lock.json
+	@[ -e '$(nodedir)/include/node/node_api.h' ] || { \
+	  echo "Node's own headers are not beside it ($(nodedir)/include/node): install libnode-dev if Node came from" \
+	    "Debian or Ubuntu, or Node's official archive, which has them" >&2; exit 1; }
+	@echo "node-gyp   $@"
+	@mkdir -p build
+	@$(node_gyp) rebuild --silent --directory native --nodedir '$(nodedir)' > build/node-gyp.log 2>&1 || \
+	  { tail -40 build/node-gyp.log >&2; exit 1; }
+
+$(program): $(abi) tsconfig.json tsconfig.build.json package-lock.json $(shell find agent -name '*.ts' ! -name abi.ts 2>/dev/null)
+	@echo "tsc        dist/"
+	@$(tsc) -p tsconfig.build.json
+	@touch $@
+
+# what the kernel tests act with; static, so that it runs in any container
+$(act): test/kernel/act.c
+	@mkdir -p $(@D)
+	@echo "gcc        $@"
+	@gcc -O2 -Wall -static -o $@ $<

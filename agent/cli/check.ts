@@ -1,0 +1,92 @@
+import { statSync } from 'node:fs';
+import { Command } from 'commander';
+import { Checker, type CheckResult } from '../policy/check.js';
+import { policyFiles, readPolicyBytes, unreadable } from '../policy/files.js';
+import { MAX_FILE_BYTES } from '../policy/source.js';
+
+interface Summary {
+  readonly files: number;
+  /** Valid ones. */
+  readonly policies: number;
+  readonly errors: number;
+  readonly warnings: number;
+}
+
+/** `belay check FILE|DIR…`: what is wrong with policies, before they are put in force. */
+export function checkCommand(): Command {
+  return new Command('check')
+    .description('validate policies and point out doubtful rules; exit 1 if any is invalid')
+    .argument(
+      '<file...>',
+      'policy files, directories of them (*.yaml, *.yml, *.json), or - for standard input',
+    )
+    .option('--json', 'print the findings as JSON')
+    .action(async (paths: string[], options: { json?: boolean }) => {
+      const checker = new Checker();
+      let files = 0;
+      for (const path of paths) files += await addPath(checker, path);
+      const result = checker.finish();
+      const { policies, errors, warnings } = result;
+      const summary: Summary = { files, policies: policies.length, errors, warnings };
+      process.stdout.write(options.json ? asJson(result, summary) : asText(result));
+      process.stderr.write(`${summaryLine(summary)}\n`);
+      if (errors > 0) process.exitCode = 1;
+    });
+}
+
+function asJson(result: CheckResult, summary: Summary): string {
+  const diagnostics = result.diagnostics.map(({ at, severity, message }) => ({ ...at, severity, message }));
+  return `${JSON.stringify({ diagnostics, summary }, null, 2)}\n`;
+}
+
+function asText(result: CheckResult): string {
+  return result.diagnostics
+    .map(({ at, severity, message }) => `${at.file}:${at.line}:${at.column}: ${severity}: ${message}\n`)
+    .join('');
+}
+
+function summaryLine({ files, policies, errors, warnings }: Summary): string {
+  const count = (n: number, one: string, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
+  const valid = count(policies, 'valid policy', 'valid policies');
+  return `${count(files, 'file')}: ${valid}, ${count(errors, 'error')}, ${count(warnings, 'warning')}`;
+}
+
+/** How many files were looked at. */
+async function addPath(checker: Checker, path: string): Promise<number> {
+  if (path === '-') {
+    checker.add(await readStdin(), '<stdin>');
+    return 1;
+  }
+  try {
+    if (!statSync(path).isDirectory()) return addFile(checker, path);
+    const files = policyFiles(path);
+    if (files.length === 0)
+      checker.fail(path, 'it holds no *.yaml, *.yml or *.json file; name another directory');
+    for (const file of files) addFile(checker, file);
+    return files.length;
+  } catch (error) {
+    checker.fail(path, unreadable(error));
+    return 0;
+  }
+}
+
+function addFile(checker: Checker, file: string): 1 {
+  try {
+    checker.add(readPolicyBytes(file), file);
+  } catch (error) {
+    checker.fail(file, unreadable(error));
+  }
+  return 1;
+}
+
+/** No more of it than is needed to know that it is too long. */
+async function readStdin(): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of process.stdin) {
+    chunks.push(chunk as Buffer);
+    length += (chunk as Buffer).length;
+    if (length > MAX_FILE_BYTES) break;
+  }
+  return Buffer.concat(chunks);
+}

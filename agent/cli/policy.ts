@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import Table from 'cli-table3';
+import { Command, Option } from 'commander';
+import { compile } from '../policy/compile.js';
+import { readPolicyBytes, unreadable } from '../policy/files.js';
+import type { Diagnostic, Posture, Postures } from '../policy/model.js';
+import { readPolicies } from '../policy/read.js';
+import { decodePolicyFile } from '../policy/source.js';
+
+/** `belay policy …`: what becomes of policies. */
+export function policyCommand(): Command {
+  return new Command('policy').description('look into policies').addCommand(
+    new Command('compile')
+      .description(
+        'compile the policies of a file as if they all reached one workload, and print what it took',
+      )
+      .argument('<file>', 'a policy file, or - for standard input')
+      .addOption(
+        new Option('--posture <posture>', 'what happens to what no rule of an allow-list matches')
+          .choices(['audit', 'block'])
+          .default('audit'),
+      )
+      .option('--json', 'print the figures as JSON')
+      .action(compileFile),
+  );
+}
+
+function compileFile(file: string, options: { posture: Posture; json?: boolean }): void {
+  const posture = options.posture;
+  const postures: Postures = { file: posture, network: posture, capabilities: posture };
+  const name = file === '-' ? '<stdin>' : file;
+  let bytes: Uint8Array;
+  try {
+    bytes = file === '-' ? readFileSync(0) : readPolicyBytes(file);
+  } catch (error) {
+    fail([{ at: { file: name, line: 1, column: 1 }, severity: 'error', message: unreadable(error) }]);
+    return;
+  }
+  const decoded = decodePolicyFile(bytes, name);
+  if ('fault' in decoded) {
+    fail([decoded.fault]);
+    return;
+  }
+  const { policies, diagnostics } = readPolicies(decoded.text, name);
+  if (diagnostics.some((d) => d.severity === 'error')) {
+    fail(diagnostics);
+    return;
+  }
+  const start = process.hrtime.bigint();
+  const result = compile(policies, postures);
+  const milliseconds = Number((process.hrtime.bigint() - start) / 10_000n) / 100;
+  if (!result.ok) {
+    fail(result.diagnostics);
+    return;
+  }
+  const { stats } = result.set;
+  const rules = policies.reduce((n, p) => n + p.rules.length, 0);
+  const figures = { policies: policies.length, rules, ...stats, milliseconds };
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`);
+    return;
+  }
+  const table = new Table({ style: { head: [], border: [] } });
+  for (const [key, value] of Object.entries(figures)) {
+    table.push([LABELS[key] ?? key, { content: String(value), hAlign: 'right' }]);
+  }
+  process.stdout.write(`${table.toString()}\n`);
+}
+
+const LABELS: Readonly<Record<string, string>> = {
+  states: 'automaton states',
+  objectClasses: 'object classes',
+  subjectClasses: 'subject classes',
+  cells: 'table cells',
+  bytes: 'table bytes',
+};
+
+function fail(diagnostics: readonly Diagnostic[]): void {
+  for (const { at, severity, message } of diagnostics) {
+    process.stderr.write(`${at.file}:${at.line}:${at.column}: ${severity}: ${message}\n`);
+  }
+  process.exitCode = 1;
+}

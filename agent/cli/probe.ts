@@ -1,0 +1,139 @@
+import { existsSync } from 'node:fs';
+import { release } from 'node:os';
+import Table from 'cli-table3';
+import { Command } from 'commander';
+import pc from 'picocolors';
+import { type Addon, loadAddon } from '../kernel/addon.js';
+import { activeLsms } from '../kernel/trouble.js';
+
+interface Family {
+  readonly family: string;
+  readonly rules: string;
+  /** LSM hooks without which it does not hold. */
+  readonly hooks: readonly string[];
+  /** Hooks that are missed without harm, and what does their work there. */
+  readonly instead?: Readonly<Record<string, string>>;
+}
+
+const FAMILIES: readonly Family[] = [
+  {
+    family: 'process',
+    rules: 'matchPaths, matchDirectories, matchPatterns',
+    hooks: ['bprm_creds_for_exec', 'bprm_check_security', 'bprm_committed_creds', 'task_alloc'],
+  },
+  { family: 'process', rules: 'ld.so, dlopen, anonymousMapExec', hooks: ['mmap_file', 'file_mprotect'] },
+  { family: 'process', rules: 'allowedArgs, presets exec and filelessExec', hooks: ['bprm_committed_creds'] },
+  { family: 'file', rules: 'open', hooks: ['file_open', 'file_receive'] },
+  {
+    family: 'file',
+    rules: 'create, remove, rename, link',
+    hooks: [
+      'path_unlink',
+      'path_rmdir',
+      'path_mkdir',
+      'path_mknod',
+      'path_symlink',
+      'path_link',
+      'path_rename',
+    ],
+  },
+  {
+    family: 'file',
+    rules: 'truncate, mode, owner, times, xattr',
+    hooks: [
+      'path_truncate',
+      'file_truncate',
+      'path_chmod',
+      'path_chown',
+      'inode_setattr',
+      'inode_setxattr',
+      'inode_removexattr',
+    ],
+    instead: { file_truncate: 'path_truncate, until 6.2' },
+  },
+  { family: 'file', rules: 'unix sockets with a path', hooks: ['unix_stream_connect', 'unix_may_send'] },
+  {
+    family: 'network',
+    rules: 'matchProtocols',
+    hooks: ['socket_create', 'socket_connect', 'socket_sendmsg', 'socket_bind'],
+  },
+  { family: 'network', rules: 'egress', hooks: ['socket_connect', 'socket_sendmsg'] },
+  {
+    family: 'network',
+    rules: 'ingress (TCP)',
+    hooks: ['socket_bind', 'socket_listen', 'socket_accept', 'inet_conn_request'],
+  },
+  { family: 'capabilities', rules: 'matchCapabilities', hooks: ['capable'] },
+];
+
+const NOT_YET: readonly (readonly [string, string])[] = [
+  ['syscalls', 'not enforced by this version: rules are read and reported'],
+  [
+    'network: matchDNSQueries, fqdn, podSelector',
+    'not enforced by this version: rules are read and reported',
+  ],
+];
+
+interface Finding {
+  readonly family: string;
+  readonly rules: string;
+  readonly enforced: boolean;
+  readonly why: string;
+}
+
+/** `belay probe`: what this kernel can enforce, and why not the rest. */
+export function probeCommand(): Command {
+  return new Command('probe')
+    .description('list which rules this kernel can enforce, and why not the others; exit 1 if there are any')
+    .option('--json', 'print the findings as JSON')
+    .action((options: { json?: boolean }) => {
+      const general = generalTrouble();
+      const addon = loadAddon();
+      const findings = [
+        ...FAMILIES.map((f) => look(f, addon, general)),
+        ...NOT_YET.map(([family, why]) => ({ family, rules: '', enforced: false, why })),
+      ];
+      const lsms = activeLsms();
+      if (options.json) {
+        process.stdout.write(`${JSON.stringify({ kernel: release(), lsms, findings }, null, 2)}\n`);
+      } else {
+        process.stdout.write(
+          `kernel ${release()}, active security modules: ${lsms?.join(', ') ?? 'unknown'}\n`,
+        );
+        const table = new Table({
+          head: ['family', 'rules', 'enforced', 'why'],
+          style: { head: [], border: [] },
+        });
+        for (const f of findings) {
+          table.push([f.family, f.rules, f.enforced ? pc.green('yes') : pc.red('no'), f.why]);
+        }
+        process.stdout.write(`${table.toString()}\n`);
+      }
+      if (FAMILIES.some((f) => !look(f, addon, general).enforced)) process.exitCode = 1;
+    });
+}
+
+/** What keeps everything from being enforced, if anything does. */
+function generalTrouble(): string | undefined {
+  if (!existsSync('/sys/kernel/btf/vmlinux')) return 'the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)';
+  const lsms = activeLsms();
+  if (lsms === undefined) return 'securityfs is not mounted, so the active security modules are not known';
+  if (!lsms.includes('bpf'))
+    return `bpf is not among the active security modules; boot with lsm=${[...lsms, 'bpf'].join(',')}`;
+  return undefined;
+}
+
+function look(
+  { family, rules, hooks, instead = {} }: Family,
+  addon: Addon,
+  general: string | undefined,
+): Finding {
+  if (general !== undefined) return { family, rules, enforced: false, why: general };
+  const missing = hooks.filter((hook) => addon.hookParameters(hook) < 0);
+  const lacking = missing.filter((hook) => !(hook in instead));
+  if (lacking.length > 0) {
+    return { family, rules, enforced: false, why: `the kernel has no hook ${lacking.join(', ')}` };
+  }
+  const note = missing.map((hook) => `no hook ${hook}: ${instead[hook]}`).join('; ');
+  return { family, rules, enforced: true, why: note };
+}

@@ -1,0 +1,267 @@
+import { enums } from '../kernel/abi.js';
+import type { Attribution } from '../kernel/enforcer.js';
+import { CAPABILITIES } from '../policy/vocabulary.js';
+import type { RawEvent } from './decode.js';
+
+/**
+ * The `belay.v1` record, as JSON gives it; 64-bit numbers are decimal strings, as protobuf's JSON mapping has them.
+ * Names are text; one that is not UTF-8 is given with U+FFFD for what is not, and whole in `…Bytes` (base64).
+ */
+export interface AlertRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'alert';
+  /** Unix time, ns. */
+  readonly time: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly container: string;
+  readonly containerId: string;
+  readonly image: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Absent when a packet arrived and nobody acted. */
+  readonly process?: ProcessRecord;
+  /** Process, File, Network or Capabilities. */
+  readonly class: string;
+  readonly operation: string;
+  readonly object: ObjectRecord;
+  /** Empty for built-in rules. */
+  readonly policy: string;
+  readonly policyNamespace: string;
+  readonly rule: string;
+  readonly ruleId: number;
+  readonly generation: number;
+  /** What the rule says. */
+  readonly action: string;
+  /** What became of the operation. */
+  readonly verdict: 'Passed' | 'Denied' | 'Killed' | 'ContainerKilled';
+  readonly dryRun: boolean;
+  readonly severity: number;
+  readonly tags: readonly string[];
+  readonly message: string;
+  /** How many this stands for: repeats of the same within a second are one record. */
+  readonly count: string;
+  readonly enforcer: 'BPF-LSM';
+}
+
+export interface ProcessRecord {
+  readonly execId: string;
+  readonly pid: number;
+  readonly pidInside: number;
+  readonly tid: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly program: string;
+  readonly programBytes?: string;
+  readonly comm: string;
+  readonly arguments: readonly string[];
+  readonly argumentsCut?: true;
+  readonly tty: boolean;
+  readonly parent: { readonly pid: number; readonly program: string };
+}
+
+export interface ObjectRecord {
+  readonly path?: string;
+  readonly pathBytes?: string;
+  /** It has no name: memfd, deleted and the like. */
+  readonly unnamed?: true;
+  readonly access?: 'read' | 'write';
+  readonly socket?: string;
+  readonly protocol?: string;
+  readonly address?: string;
+  readonly port?: number;
+  readonly capability?: string;
+}
+
+/** A program started in a workload (telemetry). */
+export interface ExecRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'exec';
+  readonly time: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly container: string;
+  readonly process?: ProcessRecord;
+  readonly count: string;
+}
+
+/** Events that were not delivered, by number: what there is instead of them. */
+export interface GapRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'gap';
+  readonly time: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly container: string;
+  readonly ring: string;
+  readonly lost: string;
+}
+
+/** Something failed inside the programs; bpf/event.h says which way each one fails. */
+export interface FailureRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'failure';
+  readonly time: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly failure: string;
+  readonly count: number;
+}
+
+export type BelayRecord = AlertRecord | ExecRecord | GapRecord | FailureRecord;
+
+const O = enums.operation;
+const FLAG = enums.event_flag;
+
+/** `OPERATION_EXEC` is `exec`. */
+function names(of: Readonly<Record<string, number>>, prefix: string): readonly string[] {
+  const all: string[] = [];
+  for (const [name, value] of Object.entries(of)) {
+    all[value] = name.slice(prefix.length).toLowerCase().replaceAll('_', '-');
+  }
+  return all;
+}
+
+const OPERATIONS = names(enums.operation, 'OPERATION_');
+const SOCKETS = names(enums.socket_kind, 'SOCKET_');
+const ACTIONS = ['', 'Allow', 'Audit', 'Block', 'Kill', 'KillContainer'] as const;
+const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'] as const;
+const PROTOCOLS: Readonly<Record<number, string>> = {
+  1: 'icmp',
+  6: 'tcp',
+  17: 'udp',
+  58: 'icmpv6',
+  132: 'sctp',
+};
+
+function classOf({ operation, socketKind }: RawEvent): string {
+  // connecting to a unix socket's name is writing to a file
+  if (operation === O.OPERATION_CONNECT && SOCKETS[socketKind] === 'kind-count') return 'File';
+  if (operation === O.OPERATION_CAPABLE) return 'Capabilities';
+  if (operation >= O.OPERATION_SOCKET && operation <= O.OPERATION_ACCEPT) return 'Network';
+  return operation === O.OPERATION_EXEC || operation === O.OPERATION_MAP ? 'Process' : 'File';
+}
+
+/** Bytes as text, and whether the text says all. */
+function text(bytes: Buffer): { text: string; bytes?: string } {
+  const decoded = bytes.toString('utf8');
+  return decoded.includes('�') && !Buffer.from(decoded).equals(bytes)
+    ? { text: decoded, bytes: bytes.toString('base64') }
+    : { text: decoded };
+}
+
+/** RFC 5952 is for people; this is the plain form, with the longest run of zeros left to the reader. */
+function address(family: number, bytes: Buffer): string | undefined {
+  if (family === 2) return bytes.subarray(0, 4).join('.');
+  if (family !== 10) return undefined;
+  const words = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(i * 2).toString(16));
+  return words.join(':').replace(/(^|:)0(:0)+(:|$)/, '::');
+}
+
+function objectOf(raw: RawEvent): ObjectRecord {
+  if (raw.operation === O.OPERATION_CAPABLE) {
+    return { capability: CAPABILITIES[raw.capability] ?? String(raw.capability) };
+  }
+  if (raw.family !== 0 || SOCKETS[raw.socketKind] !== 'kind-count') {
+    return {
+      socket: SOCKETS[raw.socketKind],
+      protocol: PROTOCOLS[raw.protocol] ?? String(raw.protocol),
+      address: address(raw.family, raw.address),
+      port: raw.port === 0 && raw.family === 0 ? undefined : raw.port,
+    };
+  }
+  const path = text(raw.object);
+  return {
+    path: path.text,
+    pathBytes: path.bytes,
+    unnamed: raw.flags & FLAG.EVENT_UNNAMED ? true : undefined,
+    access: classOf(raw) === 'File' ? (raw.flags & FLAG.EVENT_WRITE ? 'write' : 'read') : undefined,
+  };
+}
+
+function processOf(raw: RawEvent): ProcessRecord | undefined {
+  if (raw.pid === 0) return undefined;
+  const program = text(raw.program);
+  const args = raw.arguments.toString('utf8').split('\0');
+  if (args.at(-1) === '') args.pop();
+  return {
+    execId: raw.execId.toString(),
+    pid: raw.pid,
+    pidInside: raw.pidInside,
+    tid: raw.tid,
+    uid: raw.uid,
+    gid: raw.gid,
+    program: program.text,
+    programBytes: program.bytes,
+    comm: raw.comm.toString('utf8'),
+    arguments: args,
+    argumentsCut: raw.flags & FLAG.EVENT_ARGUMENTS_CUT ? true : undefined,
+    tty: (raw.flags & FLAG.EVENT_TTY) !== 0,
+    parent: { pid: raw.ppid, program: raw.parent.toString('utf8') },
+  };
+}
+
+export interface RecordContext {
+  readonly node: string;
+  /** Unix time of CLOCK_BOOTTIME 0, ns. */
+  readonly bootTime: bigint;
+  readonly sequence: bigint;
+}
+
+export function alertRecord(
+  raw: RawEvent,
+  { workload, rule }: Attribution,
+  context: RecordContext,
+): AlertRecord {
+  return {
+    schema: 'belay.v1',
+    type: 'alert',
+    time: (context.bootTime + raw.time).toString(),
+    sequence: context.sequence.toString(),
+    node: context.node,
+    namespace: workload?.namespace ?? '',
+    pod: workload?.name ?? '',
+    container: workload?.container ?? '',
+    containerId: workload?.containerId ?? '',
+    image: workload?.image ?? '',
+    labels: Object.fromEntries(workload?.labels ?? []),
+    process: processOf(raw),
+    class: classOf(raw),
+    operation: OPERATIONS[raw.operation] ?? String(raw.operation),
+    object: objectOf(raw),
+    policy: rule?.policy ?? '',
+    policyNamespace: rule?.namespace ?? '',
+    // 0: the programs deny by themselves what they cannot name
+    rule: raw.rule === 0 ? 'unnameable' : (rule?.rule ?? ''),
+    ruleId: raw.rule,
+    generation: raw.generation,
+    action: ACTIONS[raw.action] ?? '',
+    verdict: VERDICTS[raw.verdict] ?? 'Denied',
+    dryRun: rule?.dryRun ?? false,
+    severity: rule?.severity ?? 1,
+    tags: rule?.tags ?? [],
+    message: rule?.message ?? '',
+    count: raw.count.toString(),
+    enforcer: 'BPF-LSM',
+  };
+}
+
+export function execRecord(raw: RawEvent, { workload }: Attribution, context: RecordContext): ExecRecord {
+  return {
+    schema: 'belay.v1',
+    type: 'exec',
+    time: (context.bootTime + raw.time).toString(),
+    sequence: context.sequence.toString(),
+    node: context.node,
+    namespace: workload?.namespace ?? '',
+    pod: workload?.name ?? '',
+    container: workload?.container ?? '',
+    process: processOf(raw),
+    count: raw.count.toString(),
+  };
+}

@@ -1,0 +1,125 @@
+import { hostname } from 'node:os';
+import { enums, maps } from '../kernel/abi.js';
+import type { Enforcer } from '../kernel/enforcer.js';
+import type { Kernel } from '../kernel/kernel.js';
+import { decodeBatch, type RawEvent } from './decode.js';
+import { alertRecord, type BelayRecord, execRecord, type RecordContext } from './record.js';
+
+const FOLD_WINDOW_NS = 1_000_000_000n;
+const SWEEP_MS = 500;
+/** As many first reports are remembered as there can be folds under way, twice over. */
+const REMEMBERED = 2 * maps.folds.entries;
+const RING_NAMES = ['denials', 'matches', 'telemetry'] as const;
+
+/**
+ * Records from the kernel, complete: each alert attributed, repeats as one with their number, and for what found no
+ * room in a ring, or failed inside the programs, a record that says so.
+ */
+export class EventStream {
+  readonly #kernel: Kernel;
+  readonly #enforcer: Enforcer;
+  readonly #emit: (record: BelayRecord) => void;
+  readonly #node = process.env.BELAY_NODE ?? hostname();
+  /** First report of what may be repeating, by fold key; oldest first. */
+  readonly #firsts = new Map<bigint, RawEvent>();
+  readonly #lost = new Map<number, readonly bigint[]>();
+  #failures: ReadonlyMap<string, number>;
+  #sequence = 0n;
+  #timer: NodeJS.Timeout;
+
+  constructor(kernel: Kernel, enforcer: Enforcer, emit: (record: BelayRecord) => void) {
+    this.#kernel = kernel;
+    this.#enforcer = enforcer;
+    this.#emit = emit;
+    this.#failures = kernel.failures();
+    kernel.read((batch) => this.#take(batch));
+    this.#timer = setInterval(() => this.#sweep(FOLD_WINDOW_NS), SWEEP_MS);
+  }
+
+  /** Reports what there is and ends. */
+  close(): void {
+    clearInterval(this.#timer);
+    this.#kernel.stopReading();
+    this.#sweep(0n);
+  }
+
+  #take(batch: Buffer): void {
+    for (const raw of decodeBatch(batch)) {
+      if (raw.ring === enums.ring.RING_TELEMETRY) {
+        this.#emit(execRecord(raw, this.#enforcer.attribute(raw.workload, 0, 0), this.#context()));
+        continue;
+      }
+      this.#firsts.delete(raw.foldKey);
+      this.#firsts.set(raw.foldKey, raw);
+      this.#alert(raw);
+    }
+    for (const key of this.#firsts.keys()) {
+      if (this.#firsts.size <= REMEMBERED) break;
+      this.#firsts.delete(key);
+    }
+  }
+
+  #alert(raw: RawEvent): void {
+    const attribution = this.#enforcer.attribute(raw.workload, raw.generation, raw.rule);
+    this.#emit(alertRecord(raw, attribution, this.#context()));
+  }
+
+  #context(): RecordContext {
+    return { node: this.#node, bootTime: this.#kernel.bootTime, sequence: ++this.#sequence };
+  }
+
+  #sweep(window: bigint): void {
+    const bootTime = this.#kernel.bootTime;
+    const unix = BigInt(Date.now()) * 1_000_000n;
+    const now = unix - bootTime;
+    const base = () => ({
+      schema: 'belay.v1' as const,
+      time: unix.toString(),
+      sequence: (++this.#sequence).toString(),
+      node: this.#node,
+    });
+    this.#kernel.takeFolds(now, window, (key, count, workload) => {
+      const first = this.#firsts.get(key);
+      if (first) {
+        this.#alert({ ...first, time: now, count });
+        return;
+      }
+      // its first report was lost, or went to an agent before this one
+      this.#emit({
+        ...base(),
+        type: 'gap',
+        ...this.#whose(workload),
+        ring: 'folded',
+        lost: count.toString(),
+      });
+    });
+    for (const id of this.#enforcer.workloads.keys()) {
+      const { lost } = this.#kernel.counters(id);
+      const before = this.#lost.get(id);
+      this.#lost.set(id, lost);
+      lost.forEach((n, ring) => {
+        const more = n - (before?.[ring] ?? 0n);
+        if (more > 0n) {
+          this.#emit({
+            ...base(),
+            type: 'gap',
+            ...this.#whose(id),
+            ring: RING_NAMES[ring],
+            lost: more.toString(),
+          });
+        }
+      });
+    }
+    const failures = this.#kernel.failures();
+    for (const [failure, count] of failures) {
+      const more = count - (this.#failures.get(failure) ?? 0);
+      if (more > 0) this.#emit({ ...base(), type: 'failure', failure, count: more });
+    }
+    this.#failures = failures;
+  }
+
+  #whose(workload: number): { namespace: string; pod: string; container: string } {
+    const w = this.#enforcer.workloads.get(workload);
+    return { namespace: w?.namespace ?? '', pod: w?.name ?? '', container: w?.container ?? '' };
+  }
+}

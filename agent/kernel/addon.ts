@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+
+/** The native addon's face, as native/*.cc defines it: bytes and descriptors, no policy. */
+export interface ProgramStats {
+  readonly program: string;
+  /** Instructions that the verifier looked at. */
+  readonly verified: number;
+  /** Counted while `enableStats` is on. */
+  readonly runs: number;
+  readonly nanoseconds: number;
+}
+
+export interface NativeKernel {
+  setGlobals(values: Readonly<Record<string, number | bigint | boolean>>): void;
+  /** @returns the programs left out because the kernel lacks their hook */
+  load(options: { pin?: string }): string[];
+  attach(options: { pin?: string }): string[];
+  close(): void;
+  lookup(map: string, key: Uint8Array): Buffer | undefined;
+  update(map: string, key: Uint8Array, value: Uint8Array): void;
+  delete(map: string, key: Uint8Array): boolean;
+  keys(map: string): Buffer;
+  memory(map: string): ArrayBuffer;
+  write(map: string, offset: number, bytes: Uint8Array): void;
+  read(map: string, offset: number, length: number): Buffer;
+  fd(map: string): number;
+  iterate(program: string): void;
+  stats(): ProgramStats[];
+}
+
+export interface NativeRings {
+  drain(): void;
+  close(): void;
+}
+
+export interface Addon {
+  readonly Kernel: new (object: Uint8Array) => NativeKernel;
+  /** A batch is, for each record: u32 index of the ring, u32 length, the bytes, padding to 8. */
+  readonly Rings: new (
+    fds: readonly number[],
+    onBatch: (batch: Buffer) => void,
+  ) => NativeRings;
+  hookParameters(hook: string): number;
+  hasFunction(name: string): boolean;
+  gracePeriod(): void;
+  store64(memory: Uint8Array, offset: number, value: bigint): void;
+  exchange64(memory: Uint8Array, offset: number, value: bigint): bigint;
+  enableStats(): number;
+  /** Gives memory that was freed back to the kernel. */
+  trim(): void;
+  /** CLOCK_REALTIME minus CLOCK_BOOTTIME, nanoseconds. */
+  clockOffset(): bigint;
+  subjectClass(tables: Uint8Array, name: Uint8Array): number;
+  /**
+   * [denying rule's id, its action, reporting rule's id, its action, decision, failed, then a word for each rule that waits
+   * for the arguments]; 0 = none.
+   */
+  judge(
+    tables: Uint8Array,
+    domain: number,
+    input: Uint8Array | null,
+    classes: readonly number[],
+    decide: number,
+    held: number,
+  ): Uint32Array;
+  /** `waiting`: one of the words that `judge` gave. */
+  argumentsListed(tables: Uint8Array, waiting: number, args: Uint8Array): boolean;
+}
+
+const root = new URL('../../', import.meta.url);
+
+/** @throws when it has not been built, or its shared libraries are missing */
+export function loadAddon(): Addon {
+  const path = process.env.BELAY_ADDON ?? new URL('native/build/Release/belay.node', root).pathname;
+  return createRequire(import.meta.url)(path) as Addon;
+}
+
+/** The kernel programs, compiled. */
+export function readObject(): Uint8Array {
+  return readFileSync(new URL('build/belay.bpf.o', root));
+}

@@ -1,0 +1,304 @@
+import { mkdirSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { enums, maps, structs } from './abi.js';
+import { type Addon, loadAddon, type NativeKernel, type NativeRings, readObject } from './addon.js';
+import { Arena } from './arena.js';
+import { requireBpfLsm } from './trouble.js';
+
+/** Changes when pinned maps or their contents can no longer be understood; pins of each live apart. */
+const SCHEMA = 'v1';
+
+const TRIM_DELAY_MS = 1000;
+
+const W = structs.workload;
+const F = structs.fold;
+const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
+
+export type Generation = number;
+
+/** Tables in the arena. */
+export interface Published {
+  readonly offset: number;
+  readonly generation: Generation;
+}
+
+/**
+ * The typed face of the loaded programs: tables and who they are for go in, batches of records and counters come
+ * out. One per process; `close` ends enforcement unless it is pinned.
+ */
+export class Kernel {
+  readonly #native: NativeKernel;
+  readonly #addon: Addon;
+  readonly #arena = new Arena(maps.arena.valueSize);
+  readonly #workloads: Uint8Array;
+  readonly #folds: Uint8Array;
+  #rings: NativeRings | undefined;
+  #generation = 0;
+  #trimming: NodeJS.Timeout | undefined;
+  /** Programs that this kernel has no hook for. */
+  readonly absent: readonly string[];
+
+  /**
+   * Loads and attaches; nothing is enforced before tables are published.
+   * @param options.pin a directory on a bpffs below which links and maps stay when the agent ends
+   * @throws Error with the verifier's last words, the program's name and the kernel's
+   */
+  constructor(options: { pin?: string; telemetry?: boolean; foldWindowNs?: bigint } = {}) {
+    requireBpfLsm();
+    const addon = loadAddon();
+    this.#addon = addon;
+    const pin = options.pin === undefined ? undefined : `${options.pin}/${SCHEMA}`;
+    if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
+    this.#native = new addon.Kernel(readObject());
+    try {
+      this.#native.setGlobals({
+        has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
+        setattr_has_idmap: addon.hookParameters('inode_setattr') === 3,
+        telemetry: options.telemetry ?? false,
+        fold_window: options.foldWindowNs ?? 1_000_000_000n,
+      });
+      this.absent = this.#native.load({ pin });
+      this.#workloads = new Uint8Array(this.#native.memory('workloads'));
+      this.#folds = new Uint8Array(this.#native.memory('folds'));
+      this.#adoptTables();
+      this.#native.iterate('adopt');
+      this.#native.attach({ pin });
+    } catch (error) {
+      this.#native.close();
+      throw error;
+    }
+  }
+
+  /** Tables that an agent before this one left in force. */
+  #adoptTables(): void {
+    const view = new DataView(this.#workloads.buffer);
+    for (let id = 0; id < maps.workloads.entries; id++) {
+      const at = id * W.size + W.fields.set.offset;
+      const offset = view.getUint32(at, true);
+      if (offset === 0) continue;
+      this.#generation = Math.max(this.#generation, view.getUint32(at + 4, true));
+      const size = this.#native.read('arena', offset + structs.set_header.fields.size.offset, 4);
+      this.#arena.adopt(offset, size.readUInt32LE(0));
+    }
+  }
+
+  /**
+   * Writes tables beside those in force. Nobody uses them until `enforce`.
+   * @throws ArenaFull
+   */
+  publish(bytes: Uint8Array): Published {
+    const offset = this.#arena.take(bytes.length);
+    this.#native.write('arena', offset, bytes);
+    this.#generation = this.#generation === 0xffffffff ? 1 : this.#generation + 1;
+    return { offset, generation: this.#generation };
+  }
+
+  /** Puts tables in force for a workload with one store; undefined = nothing is enforced any more. */
+  enforce(workload: number, tables: Published | undefined): void {
+    const word = tables === undefined ? 0n : BigInt(tables.offset) | (BigInt(tables.generation) << 32n);
+    this.#addon.store64(this.#workloads, workload * W.size + W.fields.set.offset, word);
+  }
+
+  /** Frees tables that no workload is given any more, once no program can still be reading them. */
+  retire(tables: readonly Published[]): void {
+    if (tables.length === 0) return;
+    this.#addon.gracePeriod();
+    for (const { offset } of tables) this.#arena.give(offset);
+  }
+
+  /** Whose the cgroups with these ids are, from their tasks' next exec on; `adopt` takes those already there. */
+  bindCgroup(id: bigint, workload: number): void {
+    this.#native.update('cgroups', u64(id), u32(workload));
+  }
+
+  unbindCgroup(id: bigint): void {
+    this.#native.delete('cgroups', u64(id));
+  }
+
+  /** The workload that a cgroup is bound to, also by the kernel itself or by an agent before this one. */
+  workloadOfCgroup(id: bigint): number | undefined {
+    return this.#native.lookup('cgroups', u64(id))?.readUInt32LE(0);
+  }
+
+  boundCgroups(): bigint[] {
+    const keys = this.#native.keys('cgroups');
+    return Array.from({ length: keys.length / 8 }, (_, i) => keys.readBigUInt64LE(i * 8));
+  }
+
+  /** A cgroup of this path below the hierarchy's root will be the workload's the moment it is made. */
+  announceCgroup(path: string, workload: number): void {
+    this.#native.update('cgroup_paths', cgroupPath(path), u32(workload));
+  }
+
+  withdrawCgroup(path: string): void {
+    this.#native.delete('cgroup_paths', cgroupPath(path));
+  }
+
+  /** Makes the tasks that are in bound cgroups already part of their workloads. */
+  adopt(): void {
+    // twice, for the children that tasks made before they were adopted themselves
+    this.#native.iterate('adopt');
+    this.#native.iterate('adopt');
+  }
+
+  /** Clears a workload's counters and its mount namespace, before its number is given to another. */
+  resetWorkload(workload: number): void {
+    this.#workloads.fill(0, workload * W.size, (workload + 1) * W.size);
+  }
+
+  /** Forgets the original mounts of a mount namespace that no workload is named by any more. */
+  forgetHome(workload: number): void {
+    const view = new DataView(this.#workloads.buffer);
+    const at = (id: number) => id * W.size + W.fields.home.offset;
+    const home = view.getBigUint64(at(workload), true);
+    if (home === 0n) return;
+    for (let id = 0; id < maps.workloads.entries; id++) {
+      if (id !== workload && view.getBigUint64(at(id), true) === home) return;
+    }
+    const O = structs.original.fields;
+    const mounts = this.#native.keys('originals');
+    for (let i = 0; i < mounts.length; i += 8) {
+      const key = mounts.subarray(i, i + 8);
+      const value = this.#native.lookup('originals', key);
+      if (value?.readBigUInt64LE(O.home.offset) === home) this.#native.delete('originals', key);
+    }
+    const R = structs.root_key;
+    const roots = this.#native.keys('roots');
+    for (let i = 0; i < roots.length; i += R.size) {
+      const key = roots.subarray(i, i + R.size);
+      if (key.readBigUInt64LE(R.fields.home.offset) === home) this.#native.delete('roots', key);
+    }
+    this.#native.delete('homes', u64(home));
+  }
+
+  /** Starts delivering records: `onBatch` gets many at once, see Addon.Rings. */
+  read(onBatch: (batch: Buffer) => void): void {
+    this.#rings = new this.#addon.Rings(
+      RINGS.map((ring) => this.#native.fd(ring)),
+      onBatch,
+    );
+  }
+
+  /** Ends what `read` began; records stay in the rings. */
+  stopReading(): void {
+    this.#rings?.close();
+    this.#rings = undefined;
+  }
+
+  /** Takes what is in the rings now. */
+  drain(): void {
+    this.#rings?.drain();
+  }
+
+  /**
+   * Takes the repeats whose window has ended.
+   * @param now CLOCK_BOOTTIME, ns
+   */
+  takeFolds(
+    now: bigint,
+    windowNs: bigint,
+    each: (key: bigint, count: bigint, workload: number, rule: number) => void,
+  ): void {
+    const view = new DataView(this.#folds.buffer);
+    for (let at = 0; at < this.#folds.length; at += F.size) {
+      if (view.getBigUint64(at + F.fields.count.offset, true) === 0n) continue;
+      if (now - view.getBigUint64(at + F.fields.since.offset, true) < windowNs) continue;
+      const key = view.getBigUint64(at + F.fields.key.offset, true);
+      const count = this.#addon.exchange64(this.#folds, at + F.fields.count.offset, 0n);
+      if (count === 0n) continue;
+      each(
+        key,
+        count,
+        view.getUint32(at + F.fields.workload.offset, true),
+        view.getUint32(at + F.fields.rule.offset, true),
+      );
+    }
+  }
+
+  /** Exact numbers of what was denied and reported, and of events that found no room, by ring. */
+  counters(workload: number): { denied: bigint; matched: bigint; lost: readonly bigint[] } {
+    const view = new DataView(this.#workloads.buffer, workload * W.size, W.size);
+    const lost = RINGS.map((_, i) => view.getBigUint64(W.fields.lost.offset + i * 8, true));
+    return {
+      denied: view.getBigUint64(W.fields.denied.offset, true),
+      matched: view.getBigUint64(W.fields.matched.offset, true),
+      lost,
+    };
+  }
+
+  /** What failed inside the programs since they were loaded, by the names of enum failure. */
+  failures(): Map<string, number> {
+    const all = new Map<string, number>();
+    for (const [name, key] of Object.entries(enums.failure)) {
+      if (name === 'FAILURE_COUNT') continue;
+      const cpus = this.#native.lookup('failures', u32(key));
+      let sum = 0;
+      for (let i = 0; cpus !== undefined && i < cpus.length; i += 8) sum += Number(cpus.readBigUInt64LE(i));
+      all.set(name, sum);
+    }
+    return all;
+  }
+
+  get tableBytes(): number {
+    return this.#arena.bytesUsed;
+  }
+
+  /** Nanoseconds of CLOCK_REALTIME that CLOCK_BOOTTIME began at. */
+  get bootTime(): bigint {
+    return this.#addon.clockOffset();
+  }
+
+  /**
+   * After a large compilation: what it used becomes the node's again instead of being kept for the next one. A while
+   * later, and in two steps, since V8 frees what it has collected in the background.
+   */
+  trimSoon(): void {
+    clearTimeout(this.#trimming);
+    this.#trimming = setTimeout(() => {
+      collectGarbage();
+      this.#trimming = setTimeout(() => this.#addon.trim(), TRIM_DELAY_MS);
+      this.#trimming.unref();
+    }, TRIM_DELAY_MS);
+    this.#trimming.unref();
+  }
+
+  stats() {
+    return this.#native.stats();
+  }
+
+  /** Counts runs and time of programs from now on. */
+  countRuns(): void {
+    this.#addon.enableStats();
+  }
+
+  close(): void {
+    clearTimeout(this.#trimming);
+    this.stopReading();
+    this.#native.close();
+  }
+}
+
+/** A full collection; V8 has no other way to be asked for one. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+}
+
+function u32(value: number): Buffer {
+  const buffer = Buffer.alloc(4);
+  buffer.writeUInt32LE(value);
+  return buffer;
+}
+
+function u64(value: bigint): Buffer {
+  const buffer = Buffer.alloc(8);
+  buffer.writeBigUInt64LE(value);
+  return buffer;
+}
+
+function cgroupPath(path: string): Buffer {
+  const buffer = Buffer.alloc(256);
+  if (buffer.write(path) > 255) throw new RangeError(`a cgroup's path may have 255 bytes: ${path}`);
+  return buffer;
+}

@@ -1,0 +1,52 @@
+import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import { MAX_FILE_BYTES } from './source.js';
+
+/** Where policies come from: the files of a directory, and their bytes. */
+
+/**
+ * The policy files of a directory and those below it, sorted; names with a leading dot are passed over, as are
+ * links to directories (so a mounted ConfigMap's files are seen once).
+ * @throws the file system's error when the directory cannot be read
+ */
+export function policyFiles(directory: string): string[] {
+  return readdirSync(directory, { withFileTypes: true })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => {
+      const path = join(directory, entry.name);
+      if (entry.name.startsWith('.')) return [];
+      if (entry.isDirectory()) return policyFiles(path);
+      return /\.(ya?ml|json)$/i.test(entry.name) ? [path] : [];
+    });
+}
+
+/**
+ * A file's bytes, or of a longer file some `MAX_FILE_BYTES + 1` bytes, which are too many for `decodePolicyFile`:
+ * a huge file costs nothing to refuse.
+ * @throws the file system's error
+ */
+export function readPolicyBytes(path: string): Uint8Array {
+  const fd = openSync(path, 'r');
+  try {
+    const buffer = Buffer.alloc(MAX_FILE_BYTES + 1);
+    if (fstatSync(fd).size > MAX_FILE_BYTES) return buffer;
+    let length = 0;
+    while (length < buffer.length) {
+      const got = readSync(fd, buffer, length, buffer.length - length, null);
+      if (got === 0) break;
+      length += got;
+    }
+    return buffer.subarray(0, length);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Why a file could not be read, and what to do. */
+export function unreadable(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOENT') return 'there is no such file or directory; check the path';
+  if (code === 'EACCES' || code === 'EPERM') return 'it may not be read; check its permissions';
+  if (code === 'EISDIR') return 'it is a directory; name a file';
+  return `it cannot be read (${error instanceof Error ? error.message : String(error)}); check the path`;
+}

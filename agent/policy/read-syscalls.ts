@@ -1,0 +1,58 @@
+import { asText, type Fields, short } from './fields.js';
+import { COMMON, type Common, inherit } from './inherit.js';
+import { readDirectory, readPath } from './matcher.js';
+import type { PolicyKind } from './model.js';
+
+/** Rules on system calls are checked for their shape and leave no rule: they only ever audit, and do not yet. */
+export function checkSyscalls(section: Fields, outer: Common, kind: PolicyKind): void {
+  section.allow(['matchSyscalls', 'matchPaths', ...COMMON]);
+  inherit(section, outer, kind);
+  for (const item of section.list('matchSyscalls', 'syscalls.matchSyscalls')) {
+    item.allow(['syscall', 'fromSource']);
+    checkNames(item);
+    checkSources(item);
+  }
+  for (const item of section.list('matchPaths', 'syscalls.matchPaths')) {
+    item.allow(['path', 'recursive', 'syscall', 'fromSource']);
+    checkPlace(item, 'path');
+    item.flag('recursive');
+    checkNames(item);
+    checkSources(item);
+  }
+  section.source.warn(
+    section.node,
+    'system call rules are not reported by this version; the rest of the policy holds',
+  );
+}
+
+function checkNames(item: Fields): void {
+  for (const { node, index } of item.items('syscall') ?? []) {
+    const what = `${item.what}.syscall[${index}]`;
+    const name = asText(item.source, node, what);
+    if (name !== undefined && !/^[a-z_][a-z0-9_]{0,40}$/.test(name)) {
+      item.source.error(
+        node,
+        `${what} "${short(name)}" is not a system call's name; write one like unlinkat`,
+      );
+    }
+  }
+}
+
+/** A path or, with its slash, a directory. */
+function checkPlace(item: Fields, name: string): void {
+  const node = item.value(name);
+  if (node === undefined) return;
+  const text = asText(item.source, node, `${item.what}.${name}`);
+  if (text === undefined) return;
+  if (text.endsWith('/')) readDirectory(item.source, node, `${item.what}.${name}`);
+  else readPath(item.source, node, `${item.what}.${name}`);
+}
+
+function checkSources(item: Fields): void {
+  for (const source of item.list('fromSource')) {
+    source.allow(['path', 'dir', 'recursive']);
+    checkPlace(source, 'path');
+    checkPlace(source, 'dir');
+    source.flag('recursive');
+  }
+}

@@ -1,0 +1,156 @@
+import type { Logger } from 'pino';
+import { watchPath } from '../cli/watch-path.js';
+import { readPolicyBytes, unreadable } from '../policy/files.js';
+import type { Diagnostic } from '../policy/model.js';
+import { decodePolicyFile, MAX_FILE_BYTES } from '../policy/source.js';
+import { ContainerdWorkloads } from './containerd.js';
+import { readWorkloads, type WorkloadFile, workloadsTooLong } from './file.js';
+import { sameWorkload, type Workload } from './model.js';
+
+export interface WatchOptions {
+  /** Path of the YAML list of workloads. */
+  readonly file: string;
+  readonly log: Logger;
+  /**
+   * All workloads: first those at the start, even if there are none, and then whenever they changed. Those of the file
+   * come first, in its order. Of two with the same cgroup, the file's counts.
+   */
+  readonly onChange: (workloads: readonly Workload[]) => void;
+}
+
+/** The list of workloads cannot be read, or has errors. */
+export class WorkloadsFault extends Error {
+  readonly diagnostics: readonly Diagnostic[];
+
+  constructor(diagnostics: readonly Diagnostic[]) {
+    super(diagnostics.map(told).join('\n'));
+    this.name = 'WorkloadsFault';
+    this.diagnostics = diagnostics;
+  }
+}
+
+/** How long the first `onChange` waits for containerd's list, in milliseconds; one that is not there is not waited for. */
+const FIRST_LIST_MS = 15_000;
+
+/**
+ * Keeps the workloads of a file, and of the containerd it names, up to date. A file that becomes unreadable or wrong is
+ * logged, and what it said before stays.
+ * @throws WorkloadsFault when the file is wrong at the start
+ */
+export async function watchWorkloads(options: WatchOptions): Promise<{ close(): Promise<void> }> {
+  const watch = new WorkloadWatch(options);
+  await watch.start();
+  return { close: () => watch.close() };
+}
+
+class WorkloadWatch {
+  readonly #options: WatchOptions;
+  /** What was read last, good or bad: the same is not told twice. */
+  #seen = '';
+  #file: WorkloadFile = { workloads: [], diagnostics: [] };
+  #containerd: ContainerdWorkloads | undefined;
+  #watcher: { close(): void } | undefined;
+  #told: readonly Workload[] | undefined;
+  #started = false;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+  }
+
+  async start(): Promise<void> {
+    const read = this.#read();
+    if (read === undefined || hasErrors(read)) throw new WorkloadsFault(read?.diagnostics ?? []);
+    this.#adopt(read);
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, FIRST_LIST_MS);
+    });
+    await Promise.race([this.#containerd?.attempted, patience]);
+    clearTimeout(timer);
+    this.#started = true;
+    this.#tell();
+    this.#watcher = watchPath(this.#options.file, () => this.#reload());
+  }
+
+  async close(): Promise<void> {
+    this.#watcher?.close();
+    await this.#containerd?.close();
+  }
+
+  #reload(): void {
+    const read = this.#read();
+    if (read === undefined) return;
+    if (hasErrors(read)) {
+      for (const diagnostic of read.diagnostics) this.#log(diagnostic);
+      this.#options.log.warn({ file: this.#options.file }, 'the workloads of before stay in force');
+      return;
+    }
+    this.#adopt(read);
+    this.#tell();
+  }
+
+  /** Undefined when nothing has changed since the last time. */
+  #read(): WorkloadFile | undefined {
+    const file = this.#options.file;
+    const fault = (message: string): WorkloadFile => {
+      const diagnostic: Diagnostic = { at: { file, line: 1, column: 1 }, severity: 'error', message };
+      return { workloads: [], diagnostics: [diagnostic] };
+    };
+    let bytes: Uint8Array;
+    try {
+      bytes = readPolicyBytes(file);
+    } catch (error) {
+      const why = unreadable(error);
+      return this.#new(`fault:${why}`) ? fault(why) : undefined;
+    }
+    if (!this.#new(`text:${Buffer.from(bytes).toString('latin1')}`)) return undefined;
+    if (bytes.length > MAX_FILE_BYTES) return { workloads: [], diagnostics: [workloadsTooLong(file)] };
+    const decoded = decodePolicyFile(bytes, file);
+    if ('fault' in decoded) return { workloads: [], diagnostics: [decoded.fault] };
+    return readWorkloads(decoded.text, file);
+  }
+
+  #new(seen: string): boolean {
+    if (seen === this.#seen) return false;
+    this.#seen = seen;
+    return true;
+  }
+
+  #adopt(read: WorkloadFile): void {
+    for (const diagnostic of read.diagnostics) this.#log(diagnostic);
+    const before = this.#containerd;
+    if (read.containerd !== this.#file.containerd) {
+      const { log } = this.#options;
+      this.#containerd =
+        read.containerd === undefined
+          ? undefined
+          : new ContainerdWorkloads({ socket: read.containerd, log, onChange: () => this.#tell() });
+      before?.close().catch((error: unknown) => log.error({ error }, 'closing the connection to containerd'));
+    }
+    this.#file = read;
+  }
+
+  #tell(): void {
+    if (!this.#started) return;
+    const own = new Set(this.#file.workloads.map(({ cgroup }) => cgroup));
+    const others = this.#containerd?.workloads.filter(({ cgroup }) => !own.has(cgroup)) ?? [];
+    const now = [...this.#file.workloads, ...others];
+    const before = this.#told;
+    const same = (w: Workload, i: number) => before?.[i] !== undefined && sameWorkload(before[i], w);
+    if (before?.length === now.length && now.every(same)) return;
+    this.#told = now;
+    this.#options.onChange(now);
+  }
+
+  #log(diagnostic: Diagnostic): void {
+    this.#options.log[diagnostic.severity === 'error' ? 'error' : 'warn'](told(diagnostic));
+  }
+}
+
+function hasErrors({ diagnostics }: WorkloadFile): boolean {
+  return diagnostics.some(({ severity }) => severity === 'error');
+}
+
+function told({ at, severity, message }: Diagnostic): string {
+  return `${at.file}:${at.line}:${at.column}: ${severity}: ${message}`;
+}

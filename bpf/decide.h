@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From "who" and "what" to an answer. Hooks pick the object and ask one of judge_file, judge_dentry and
+ * judge_bytes; each answers true when the operation is denied, and has then reported it.
+ */
+#ifndef BELAY_DECIDE_H
+#define BELAY_DECIDE_H
+
+#include "emit.h"
+#include "name.h"
+
+/* clang makes arithmetic of `denied ? -EACCES : 0`, whose bounds newer verifiers cannot see: the error
+ * must leave as a constant on a path of its own. */
+#define ANSWER(denied) \
+	do { \
+		if (denied) { \
+			asm volatile("" ::: "memory"); \
+			return -EACCES; \
+		} \
+		return 0; \
+	} while (0)
+
+/* Who asks: a task with state, of a workload with tables. */
+struct caller {
+	struct subject *subject;
+	struct workload *workload;
+	struct tables tables;
+	u32 generation;
+	u32 id; /* of the workload */
+};
+
+static __always_inline bool find_tables(struct caller *c, u32 workload)
+{
+	u64 set;
+
+	c->id = workload;
+	c->workload = bpf_map_lookup_elem(&workloads, &workload);
+	if (!c->workload)
+		return false;
+	set = *(volatile u64 *)&c->workload->set;
+	if (!set)
+		return false;
+	c->tables.arena = tables_arena();
+	c->tables.region = set;
+	c->generation = set >> 32;
+	return c->tables.arena != NULL;
+}
+
+/* A task that never had any BPF state has no storage at all: one load settles most of the node. */
+static __always_inline bool find_caller(struct caller *c)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (!task->bpf_storage)
+		return false;
+	c->subject = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (!c->subject || c->subject->flags & SUBJECT_UNSTARTED)
+		return false;
+	return find_tables(c, c->subject->workload);
+}
+
+/* Which automaton of names answers a question. */
+static __always_inline u32 names_of(u32 decide)
+{
+	return decide == DECIDE_EXEC || decide == DECIDE_MAP ? DOMAIN_PROGRAM : DOMAIN_FILE;
+}
+
+static __always_inline bool is_active(struct caller *c, u32 domain, u32 decide)
+{
+	return HEADER_OF(c->tables, active, domain) & (1u << decide);
+}
+
+/* --- the automaton --- */
+
+struct run { struct scratch *s; u8 *arena; };
+#define RUN_BYTES 16
+
+static long run_step(u32 i, struct run *r)
+{
+	struct scratch *s = r->s;
+	struct tables t = { r->arena, s->region };
+	u32 row = s->row, at = s->at, cells = s->cells;
+
+#pragma unroll
+	for (int k = 0; k < RUN_BYTES; k++) {
+		if (at >= NAME_MAX_BYTES || !row)
+			break;
+		row = STEP(t, cells, row, COLUMN_BYTE + (u8)s->name[at & (NAME_MAX_BYTES - 1)]);
+		at++;
+	}
+	s->row = row;
+	s->at = at;
+	return at >= NAME_MAX_BYTES || !row;
+}
+
+/* Reads name[off..4096) from the first state of a domain; leaves the state in s->row. */
+static __always_inline void run_name(struct scratch *s, u8 *arena, u32 domain)
+{
+	struct tables t = { arena, s->region };
+	struct run r = { s, arena };
+
+	s->cells = HEADER(t, cells);
+	s->row = HEADER_OF(t, start, domain);
+	s->at = s->off;
+	bpf_loop(NAME_MAX_BYTES / RUN_BYTES + 1, run_step, &r, 0);
+}
+
+/* --- the subject --- */
+
+static __always_inline u16 class_of(struct scratch *s, u8 *arena, const char *name, u32 length)
+{
+	struct tables t = { arena, s->region };
+
+	length &= 255;
+	if (!length)
+		return 0;
+	s->off = NAME_MAX_BYTES - length;
+	bpf_probe_read_kernel(&s->name[s->off & (NAME_MAX_BYTES - 1)], length, name);
+	run_name(s, arena, DOMAIN_PROGRAM);
+	return EXCEPTION(t, s->cells, s->row, COLUMN_SUBJECT, 0);
+}
+
+/* A subject's classes, read anew when the tables have changed since. */
+static __noinline u64 renew(struct scratch *s, struct subject *who, u8 *arena)
+{
+	u64 word = *(volatile u64 *)&who->classes;
+	u16 program, script;
+
+	if (SUBJECT_GENERATION(word) == s->generation)
+		return word;
+	/* of a name that was cut nothing is known: it is no rule's source */
+	program = who->flags & SUBJECT_PROGRAM_CUT ? 0 : class_of(s, arena, who->program, who->program_length);
+	script = class_of(s, arena, who->script, who->script_length);
+	word = SUBJECT_WORD(s->generation, program, script);
+	*(volatile u64 *)&who->classes = word;
+	return word;
+}
+
+/* --- the object --- */
+
+static __always_inline void gather_facts(struct scratch *s, u64 inode)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	s->held = 0;
+	if (!task->signal->tty)
+		s->held |= CONDITION_NO_TTY;
+	if (!inode)
+		return;
+	if (PEEK(inode, inode, i_uid.val) == task->cred->fsuid.val)
+		s->held |= CONDITION_OWNER;
+	if (PEEK(super_block, PEEK(inode, inode, i_sb), s_magic) == PROC_SUPER_MAGIC) {
+		struct proc_inode *p = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
+		u64 pid = (u64)PEEK(proc_inode, p, pid);
+
+		if (pid && (pid == (u64)task->signal->pids[PIDTYPE_TGID] || pid == (u64)task->thread_pid))
+			s->held |= CONDITION_SELF;
+	}
+}
+
+/* Everything of a question but the object. */
+static __always_inline void set_question(struct scratch *s, struct caller *c, u32 domain, u32 decide, u32 operation)
+{
+	s->region = c->tables.region;
+	s->generation = c->generation;
+	s->workload = c->id;
+	s->home = c->workload->home;
+	s->domain = domain;
+	s->decide = decide;
+	s->operation = operation;
+	s->event_flags = 0;
+	if (decide == DECIDE_WRITE || decide == DECIDE_MOVE || (decide == DECIDE_MAP && operation != OPERATION_MAP))
+		s->event_flags = EVENT_WRITE;
+	s->flags = 0;
+	s->held = 0;
+	s->waits = 0;
+	s->decision = 0;
+	s->kind = SOCKET_KIND_COUNT;
+	s->family = 0;
+	s->port = 0;
+	s->protocol = 0;
+	s->capability = 0;
+}
+
+/* The subject's classes; must come before the object is named, since it uses the same buffer. */
+static __always_inline void set_classes(struct scratch *s, struct caller *c, bool parents)
+{
+	struct subject *who = c->subject;
+
+	u64 word = renew(s, who, c->tables.arena);
+
+	s->classes[0] = SUBJECT_PROGRAM(word);
+	s->classes[1] = SUBJECT_SCRIPT(word);
+	s->count = SUBJECT_SCRIPT(word) ? 2 : 1;
+	if (parents) {
+		struct task_struct *task = bpf_get_current_task_btf();
+		struct subject *up = bpf_task_storage_get(&tasks, task->real_parent, 0, 0);
+
+		if (up && up->workload == who->workload && !(up->flags & SUBJECT_UNSTARTED)) {
+			word = renew(s, up, c->tables.arena);
+			s->classes[2] = SUBJECT_PROGRAM(word);
+			s->classes[3] = SUBJECT_SCRIPT(word);
+			s->count = 4;
+		}
+	}
+}
+
+static __always_inline int refuse(struct scratch *s, struct subject *who, struct workload *w, u32 rule, u32 action)
+{
+	u32 verdict = action == ACTION_KILL_CONTAINER ? VERDICT_KILL_CONTAINER :
+		      action == ACTION_KILL ? VERDICT_KILL : VERDICT_DENY;
+
+	report(s, who, w, rule | (u64)action << 32, verdict);
+	if (verdict != VERDICT_DENY)
+		bpf_send_signal(9);
+	return 1;
+}
+
+/* Settles the question in s, whose object's name is in name[off..4096). 1 = denied. Global, so that a
+ * program that asks several questions is not verified once for each. who is NULL where nobody acts. */
+__noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
+{
+	struct tables t = { tables_arena() };
+	struct judgement j = {};
+	u32 object;
+
+	if (!s || !w || !t.arena)
+		return 1;
+	t.region = s->region;
+	/* A name that cannot be made could be any name: where some rule may apply, it is denied. */
+	if (s->flags & (WALK_LONG | WALK_RACE | WALK_STRAY)) {
+		count_failure(s->flags & WALK_RACE ? FAILURE_NAME_RACE :
+			      s->flags & WALK_LONG ? FAILURE_NAME_LONG : FAILURE_NAME_STRAY);
+		return refuse(s, who, w, 0, ACTION_BLOCK);
+	}
+	if (s->flags & WALK_LOST) {
+		s->event_flags |= EVENT_UNNAMED;
+		s->cells = HEADER(t, cells);
+		object = HEADER(t, unnamed);
+	} else {
+		u32 none = HEADER_OF(t, none, s->domain & 15);
+
+		run_name(s, t.arena, s->domain & 15);
+		object = EXCEPTION(t, s->cells, s->row, COLUMN_END, none);
+	}
+	judge_object(t, s->cells, object, s->classes, s->count, s->decide, s->held, &j);
+	s->decision = j.decision;
+	s->waits = j.waits;
+	__builtin_memcpy(s->waiting, j.waiting, sizeof(s->waiting));
+	if (j.failed)
+		count_failure(FAILURE_CHAIN);
+	if (j.fired)
+		return refuse(s, who, w, RULE(t, j.fired, u32, id), RULE(t, j.fired, u8, action));
+	if (j.audit)
+		report(s, who, w, RULE(t, j.audit, u32, id) | (u64)RULE(t, j.audit, u8, action) << 32, VERDICT_PASS);
+	return 0;
+}
+
+/* A preset's entry, for what has no object that a rule could name. */
+static __always_inline bool judge_preset(struct caller *c, u32 preset, u32 operation)
+{
+	u32 at = __builtin_offsetof(struct set_header, presets) + preset * sizeof(struct entry);
+	u32 verdict = TABLE(u32, c->tables, at), audit = TABLE(u32, c->tables, at + 4);
+	u32 rule = verdict ? verdict : audit;
+	struct scratch *s;
+
+	if (!rule)
+		return false;
+	s = take_scratch();
+	if (!s)
+		return verdict != 0;
+	set_question(s, c, DOMAIN_PROGRAM, DECIDE_EXEC, operation);
+	s->off = NAME_MAX_BYTES;
+	s->event_flags = EVENT_UNNAMED;
+	report(s, c->subject, c->workload,
+	       RULE(c->tables, rule, u32, id) | (u64)RULE(c->tables, rule, u8, action) << 32,
+	       verdict ? VERDICT_DENY : VERDICT_PASS);
+	give_scratch(s);
+	return verdict != 0;
+}
+
+/* Short inputs (addresses, sockets, capabilities) are right-aligned where names are. */
+static __always_inline void put_bytes(struct scratch *s, const void *bytes, u32 length)
+{
+	s->off = NAME_MAX_BYTES - length;
+	__builtin_memcpy(&s->name[NAME_MAX_BYTES - length], bytes, length);
+}
+
+/* An object on an internal mount of a real file system is a layer below an overlay: the overlay's own
+ * work, judged above it. One of the kernel's own file systems (memfd, pipes) has no name; only its
+ * regular files matter. */
+enum standing { STANDING_NAMED, STANDING_UNNAMED, STANDING_IGNORED };
+
+static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentry, u32 decide)
+{
+	if (mount && (u64)PEEK(mount, mount, mnt_ns) > (u64)-4096) {
+		if (!(PEEK(super_block, PEEK(mount, mount, mnt.mnt_sb), s_flags) & SB_KERNMOUNT))
+			return STANDING_IGNORED;
+		return S_ISREG(PEEK(inode, inode, i_mode)) ? STANDING_UNNAMED : STANDING_IGNORED;
+	}
+	/* deleted: its old name says nothing of what would run */
+	if (decide == DECIDE_EXEC && !PEEK(dentry, dentry, d_hash.pprev) && dentry != (mount ? mount_root(mount) : 0))
+		return STANDING_UNNAMED;
+	return STANDING_NAMED;
+}
+
+/* The whole question about a dentry, the slow way. mount 0 = not known (hooks that are given none); then
+ * what no original mount leads to is the lower part of an overlay and passes. inode gives the owner. */
+static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u64 dentry, u64 mount, u64 inode,
+					 u32 decide, u32 operation)
+{
+	enum standing standing = standing_of(mount, inode, dentry, decide);
+
+	if (standing == STANDING_IGNORED)
+		return false;
+	set_question(s, c, names_of(decide), decide, operation);
+	set_classes(s, c, decide == DECIDE_EXEC);
+	gather_facts(s, inode);
+	name_object(s, dentry, mount);
+	if (standing == STANDING_UNNAMED) {
+		if (s->off == NAME_MAX_BYTES - 1)
+			name_alone(s, dentry);
+		s->flags = WALK_LOST;
+	} else if (!mount && s->flags & WALK_LOST)
+		return false;
+	return judge(s, c->subject, c->workload);
+}
+
+/* --- the verdict cache --- */
+
+/* An entry is of one subject class (16 bits) and one automaton (above). */
+#define CACHE_WAY(key) (((key) + ((key) >> 16)) & (CACHE_WAYS - 1))
+
+/* Odd multipliers, so that no mixture of two entries adds up by swapping like differences between fields. */
+static __always_inline u64 cached_sum(const struct cached *k)
+{
+	return k->dentry + k->mount * 0x2545f491 + k->parent * 0x1b873593 + k->name * 0x27d4eb2f + k->tables * 0x165667b1 +
+	       k->sequence * 0x5bd1e995 + k->answer * 0x4cf5ad43 + 1;
+}
+
+/* Rules out everything but a plain pass: no event, no condition. */
+static __always_inline bool passes_plainly(struct tables t, u32 decision, u32 decide)
+{
+	u32 verdict;
+
+	if (!decision)
+		return true;
+	if (ENTRY(t, decision, decide, audit))
+		return false;
+	verdict = ENTRY(t, decision, decide, verdict);
+	return !verdict || (RULE(t, verdict, u8, action) == ACTION_ALLOW && !RULE(t, verdict, u8, conditions) &&
+			    !RULE(t, verdict, u32, next));
+}
+
+/* What a cached answer is about. */
+static __always_inline void identify(struct cached *k, struct caller *c, struct file *file)
+{
+	struct dentry *dentry = file->f_path.dentry;
+
+	k->dentry = (u64)dentry;
+	k->mount = (u64)file->f_path.mnt;
+	k->parent = (u64)dentry->d_parent->d_inode;
+	k->name = dentry->d_name.hash | (u64)dentry->d_name.len << 32;
+	k->tables = c->generation | (u64)c->id << 32;
+}
+
+/* For hooks that are given an open file: most answers come from the inode's own cache. */
+static __always_inline bool judge_file(struct caller *c, struct file *file, u32 decide, u32 operation)
+{
+	struct verdicts *v;
+	struct scratch *s;
+	u64 word = *(volatile u64 *)&c->subject->classes;
+	u32 asked = names_of(decide) << 16;
+	bool denied;
+
+	if (!is_active(c, names_of(decide), decide))
+		return false;
+	/* classes of these tables, and no script's */
+	if (word >> 16 == (u64)c->generation << 16) {
+		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
+		if (v) {
+			u32 key = SUBJECT_PROGRAM(word) | asked;
+			struct cached e = v->ways[CACHE_WAY(key)];
+			u64 sum = cached_sum(&e);
+			struct cached k;
+
+			identify(&k, c, file);
+			/* here, not after the comparisons: there clang would count with k's pointers instead */
+			barrier_var(sum);
+			if (e.dentry == k.dentry && e.mount == k.mount && e.parent == k.parent && e.name == k.name &&
+			    e.tables == k.tables && e.sequence == tree_sequence() && (u32)e.answer == key &&
+			    e.sum == sum && passes_plainly(c->tables, e.answer >> 32, decide))
+				return false;
+		}
+	}
+	s = take_scratch();
+	if (!s)
+		return true;
+	s->flags = 0;
+	identify(&s->fresh, c, file);
+	denied = judge_dentry(s, c, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt), (u64)file->f_inode, decide,
+			      operation);
+	/* only what was named without trouble, in the tables that are in force, by a single subject class */
+	if (s->flags == WALK_DONE && s->count == 1) {
+		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (v) {
+			/* through memory, since a verifier lets nobody count with pointers */
+			struct cached *fresh = (struct cached *)&s->fresh;
+
+			barrier();
+			fresh->sequence = s->sequence;
+			fresh->answer = s->classes[0] | asked | (u64)s->decision << 32;
+			fresh->sum = cached_sum(fresh);
+			v->ways[CACHE_WAY(s->classes[0] | asked)] = *fresh;
+		} else {
+			count_failure(FAILURE_CACHE);
+		}
+	}
+	give_scratch(s);
+	return denied;
+}
+
+#endif

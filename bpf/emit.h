@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Telling user space. No verdict depends on anything here. */
+#ifndef BELAY_EMIT_H
+#define BELAY_EMIT_H
+
+#include "state.h"
+
+static long hash_step(u32 i, struct scratch **sp)
+{
+	struct scratch *s = *sp;
+	u32 at = s->at;
+
+	if (at >= NAME_MAX_BYTES)
+		return 1;
+	s->hash = (s->hash ^ *(u64 *)&s->name[at & (NAME_MAX_BYTES - 1)]) * 0x9e3779b97f4a7c15ull;
+	s->hash ^= s->hash >> 29;
+	s->at = at + 8;
+	return 0;
+}
+
+/* Same key = same workload, rule, operation and object. */
+static __always_inline u64 fold_key(struct scratch *s, u32 rule, u32 verdict)
+{
+	s->hash = ((u64)s->workload << 40 | (u64)rule << 16 | s->operation << 8 | verdict) * 0x9e3779b97f4a7c15ull;
+	s->at = s->off;
+	bpf_loop(NAME_MAX_BYTES / 8 + 1, hash_step, &s, 0);
+	return s->hash | 1;
+}
+
+/* How many repeats to report now, this one included; 0 = it was only counted. */
+static __always_inline u64 fold(u64 key, u64 now, u32 workload, u32 rule)
+{
+	u32 slot = (key >> 20) & (FOLD_SLOTS - 1);
+	struct fold *f = bpf_map_lookup_elem(&folds, &slot);
+	u64 since, old;
+
+	if (!f)
+		return 1;
+	since = f->since;
+	old = f->key;
+	if (old == key) {
+		if (now - since < fold_window || __sync_val_compare_and_swap(&f->since, since, now) != since) {
+			__sync_fetch_and_add(&f->count, 1);
+			return 0;
+		}
+		return __sync_lock_test_and_set(&f->count, 0) + 1;
+	}
+	if (!old || (now - since >= fold_window && !f->count)) {
+		if (__sync_val_compare_and_swap(&f->key, old, key) == old) {
+			f->since = now;
+			f->workload = workload;
+			f->rule = rule;
+		}
+	}
+	return 1;
+}
+
+/* Copies a string of a map value behind the event and returns where the next one goes. */
+static __always_inline u32 append(struct scratch *s, u32 at, const void *from, u32 length)
+{
+	at &= 1023;
+	length &= 255;
+	if (length)
+		bpf_probe_read_kernel(s->event + sizeof(struct event) + at, length, from);
+	return at + length;
+}
+
+/* Who acts: of the current task, whose state this is. NULL = nobody in particular (a packet arrived). */
+static __always_inline u32 describe(struct scratch *s, struct event *e, struct subject *who)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *parent;
+	struct subject *up;
+	struct pid *pid;
+	u32 at, length;
+	u64 start, end;
+
+	e->pid = task->tgid;
+	e->tid = task->pid;
+	e->uid = BPF_CORE_READ(task, cred, uid.val);
+	e->gid = BPF_CORE_READ(task, cred, gid.val);
+	e->exec_id = who->exec_id;
+	pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
+	if (pid) {
+		u32 level = BPF_CORE_READ(pid, level);
+
+		bpf_probe_read_kernel(&e->pid_inside, 4,
+				      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+					      (level & 31) * bpf_core_type_size(struct upid) +
+					      bpf_core_field_offset(struct upid, nr));
+	}
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	if (BPF_CORE_READ(task, signal, tty))
+		e->flags |= EVENT_TTY;
+	if (who->flags & SUBJECT_PROGRAM_CUT)
+		e->flags |= EVENT_PROGRAM_CUT;
+	e->program_length = who->program_length;
+	at = append(s, 0, who->program, who->program_length);
+	parent = task->real_parent;
+	e->ppid = BPF_CORE_READ(parent, tgid);
+	up = bpf_task_storage_get(&tasks, parent, 0, 0);
+	if (up && !(up->flags & SUBJECT_UNSTARTED)) {
+		e->parent_length = up->program_length;
+		at = append(s, at, up->program, up->program_length);
+	} else {
+		e->parent_length = 15;
+		bpf_probe_read_kernel(s->event + sizeof(struct event) + (at & 1023), 15,
+				      (void *)parent + bpf_core_field_offset(struct task_struct, comm));
+		at += 15;
+	}
+	start = BPF_CORE_READ(task, mm, arg_start);
+	end = BPF_CORE_READ(task, mm, arg_end);
+	if (start && end > start) {
+		length = end - start;
+		if (end - start >= ARGUMENTS_MAX) {
+			length = ARGUMENTS_MAX - 1;
+			e->flags |= EVENT_ARGUMENTS_CUT;
+		}
+		length &= ARGUMENTS_MAX - 1;
+		at &= 1023;
+		if (length && !bpf_probe_read_user(s->event + sizeof(struct event) + at, length, (void *)start)) {
+			e->arguments_length = length;
+			at += length;
+		}
+	}
+	return at;
+}
+
+static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32 ring, struct workload *w)
+{
+	/* addresses and such have fields of their own */
+	u32 length = s->domain <= DOMAIN_FILE ? NAME_MAX_BYTES - s->off : 0, size;
+	long failed;
+
+	at &= 2047;
+	length &= 8191;
+	if (length > NAME_MAX_BYTES)
+		length = NAME_MAX_BYTES;
+	e->object_length = length;
+	if (length)
+		bpf_probe_read_kernel(s->event + sizeof(struct event) + at, length,
+				      &s->name[s->off & (NAME_MAX_BYTES - 1)]);
+	size = sizeof(struct event) + at + length;
+	if (size > EVENT_SIZE)
+		size = EVENT_SIZE;
+	if (ring == RING_DENIALS)
+		failed = bpf_ringbuf_output(&denials, s->event, size, 0);
+	else if (ring == RING_MATCHES)
+		failed = bpf_ringbuf_output(&matches, s->event, size, 0);
+	else
+		failed = bpf_ringbuf_output(&telemetry_ring, s->event, size, 0);
+	if (failed)
+		__sync_fetch_and_add(&w->lost[ring & 3], e->count);
+}
+
+/* A program has started: telemetry, of which as much is kept as fits. name[] holds the program. */
+static __noinline void report_start(struct scratch *s, struct subject *who, struct workload *w)
+{
+	struct event *e = (void *)s->event;
+	u32 at;
+
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = bpf_ktime_get_boot_ns();
+	e->count = 1;
+	e->workload = who->workload;
+	e->operation = OPERATION_EXEC;
+	e->socket_kind = SOCKET_KIND_COUNT;
+	s->domain = DOMAIN_PROGRAM;
+	at = describe(s, e, who);
+	send(s, e, at, RING_TELEMETRY, w);
+}
+
+/* Reports the question in s: rule id and action that settled it, and what became of it. */
+static __noinline void report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
+{
+	struct event *e = (void *)s->event;
+	u32 ring = verdict == VERDICT_PASS ? RING_MATCHES : RING_DENIALS;
+	u32 action = rule >> 32, at = 0;
+	u64 now = bpf_ktime_get_boot_ns(), key = fold_key(s, rule, verdict), count;
+
+	__sync_fetch_and_add(verdict == VERDICT_PASS ? &w->matched : &w->denied, 1);
+	count = fold(key, now, s->workload, rule);
+	if (!count)
+		return;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = now;
+	e->fold_key = key;
+	e->count = count;
+	e->workload = s->workload;
+	e->generation = s->generation;
+	e->rule = rule;
+	e->operation = s->operation;
+	e->verdict = verdict;
+	e->action = action;
+	e->flags = s->event_flags;
+	e->socket_kind = s->kind;
+	e->family = s->family;
+	e->port = s->port;
+	e->protocol = s->protocol;
+	e->capability = s->capability;
+	__builtin_memcpy(e->address, s->address, sizeof(e->address));
+	if (who)
+		at = describe(s, e, who);
+	send(s, e, at, ring, w);
+}
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Records in the ring buffers, and the state that kernel and agent share. The agent reads all of these
+ * layouts from the BTF of the built object.
+ */
+#ifndef BELAY_EVENT_H
+#define BELAY_EVENT_H
+
+#define MAX_WORKLOADS 4096
+#define FOLD_SLOTS 16384
+#define PROGRAM_MAX 240 /* longer program names are cut, and the flag below says so */
+#define ARGUMENTS_MAX 512
+#define NAME_MAX_BYTES 4096
+
+enum operation {
+	OPERATION_EXEC = 1,
+	OPERATION_MAP,
+	OPERATION_OPEN,
+	OPERATION_CREATE,
+	OPERATION_UNLINK,
+	OPERATION_RENAME,
+	OPERATION_LINK,
+	OPERATION_SYMLINK,
+	OPERATION_MKDIR,
+	OPERATION_RMDIR,
+	OPERATION_CHMOD,
+	OPERATION_CHOWN,
+	OPERATION_TRUNCATE,
+	OPERATION_SETATTR,
+	OPERATION_SETXATTR,
+	OPERATION_RECEIVE,
+	OPERATION_SOCKET,
+	OPERATION_CONNECT,
+	OPERATION_SEND,
+	OPERATION_BIND,
+	OPERATION_LISTEN,
+	OPERATION_ACCEPT,
+	OPERATION_CAPABLE,
+};
+
+enum ring {
+	RING_DENIALS, /* denied or killed; shared with nothing else */
+	RING_MATCHES, /* audit rules and postures */
+	RING_TELEMETRY, /* programs that started */
+	RING_COUNT,
+};
+
+enum verdict {
+	VERDICT_PASS, /* reported, went ahead */
+	VERDICT_DENY,
+	VERDICT_KILL,
+	VERDICT_KILL_CONTAINER,
+};
+
+enum event_flag {
+	EVENT_WRITE = 1, /* the open, or whatever, was for writing */
+	EVENT_UNNAMED = 2, /* the object has no name; what is given is how the kernel calls it */
+	EVENT_PROGRAM_CUT = 4,
+	EVENT_OBJECT_CUT = 8,
+	EVENT_ARGUMENTS_CUT = 16,
+	EVENT_TTY = 32,
+};
+
+/* One record; the strings follow in data, in this order: program, parent program, arguments (NUL after each),
+ * object (a file's name). Neither string ends in NUL. */
+struct event {
+	unsigned long long time; /* CLOCK_BOOTTIME, ns */
+	unsigned long long exec_id; /* of the process's program: start of the exec, ns << 8 | cpu */
+	unsigned long long fold_key; /* equal for what folds together */
+	unsigned long long count; /* how many this stands for, itself included */
+	unsigned int workload;
+	unsigned int generation;
+	unsigned int rule;
+	unsigned int pid; /* the process's id on the node */
+	unsigned int tid;
+	unsigned int ppid;
+	unsigned int pid_inside; /* in its own pid namespace */
+	unsigned int uid;
+	unsigned int gid;
+	unsigned int object_length;
+	unsigned short program_length;
+	unsigned short parent_length;
+	unsigned short arguments_length;
+	unsigned char operation; /* enum operation */
+	unsigned char verdict; /* enum verdict */
+	unsigned char action; /* enum action, of the rule */
+	unsigned char flags; /* enum event_flag */
+	unsigned char socket_kind; /* enum socket_kind: network operations */
+	unsigned char family; /* AF_INET, AF_INET6, 0 = no address */
+	unsigned short port; /* host byte order */
+	unsigned short protocol; /* IPPROTO_* */
+	unsigned int capability;
+	unsigned char address[16];
+	char comm[16];
+	char data[];
+};
+
+/* What the agent and the programs know of one workload. */
+struct workload {
+	/* region's offset in the arena | generation << 32; 0 = nothing is enforced. One store flips it. */
+	unsigned long long set;
+	unsigned long long home; /* id of the mount namespace its names are given in; set by its first exec */
+	unsigned long long denied;
+	unsigned long long matched;
+	unsigned long long lost[4]; /* by enum ring: events that did not fit */
+};
+
+/* Repeats of the same (workload, rule, object) within a window are one record: the first is reported at
+ * once, the rest are counted here and reported when the window ends. */
+struct fold {
+	unsigned long long key; /* 0 = free */
+	unsigned long long since; /* start of the window, ns */
+	unsigned long long count; /* not reported yet */
+	unsigned int workload;
+	unsigned int rule;
+};
+
+/* Everything that can fail in a program, counted; which way each fails is said where it is counted. */
+enum failure {
+	FAILURE_TASK_ALLOC, /* no memory for a new task's state: the fork is refused */
+	FAILURE_BIND, /* no memory for the first task's state: the exec is refused */
+	FAILURE_SCRATCH, /* more nested programs on a CPU than buffers: denied */
+	FAILURE_NAME_LONG, /* the name is over 4096 bytes: denied where any rule could apply */
+	FAILURE_NAME_RACE, /* renames never paused: denied where any rule could apply */
+	FAILURE_NAME_STRAY, /* reached from outside of every mount, as by a file handle: denied where any rule could apply */
+	FAILURE_MOUNTS_FULL, /* original mounts that found no room: named as mounted now */
+	FAILURE_CHAIN, /* a rule chain did not end: denied */
+	FAILURE_CACHE, /* no memory for a cached verdict: judged anew each time */
+	FAILURE_PENDING, /* no state when a new program's arguments are judged: killed */
+	FAILURE_CGROUP, /* no room to let a new cgroup inherit: it is bound at the agent's next look */
+	FAILURE_LISTEN, /* no memory for a listener's state: listening is refused */
+	FAILURE_COUNT,
+};
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Files: opening them, and changing what is there without opening. */
+#ifndef BELAY_FILE_H
+#define BELAY_FILE_H
+
+#include "decide.h"
+
+SEC("lsm/file_open")
+int BPF_PROG(file_open, struct file *file)
+{
+	struct caller c = {};
+	u32 decide;
+
+	if (!find_caller(&c) || file->f_mode & FMODE_LAYER)
+		return 0;
+	decide = file->f_flags & FMODE_EXEC_FLAG ? DECIDE_LOAD : file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
+	ANSWER(judge_file(&c, file, decide, OPERATION_OPEN));
+}
+
+/* A descriptor that another process sends. */
+SEC("lsm/file_receive")
+int BPF_PROG(file_receive, struct file *file)
+{
+	struct caller c = {};
+
+	if (!find_caller(&c))
+		return 0;
+	ANSWER(judge_file(&c, file, file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ, OPERATION_RECEIVE));
+}
+
+/* A change to what is, or will be, at dentry in the mount of path. */
+static __always_inline bool judge_change(struct path *path, struct dentry *dentry, u32 operation)
+{
+	struct caller c = {};
+	struct scratch *s;
+	u64 inode;
+	bool denied;
+
+	if (!find_caller(&c) || !is_active(&c, DOMAIN_FILE, DECIDE_WRITE))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	inode = (u64)BPF_CORE_READ(dentry, d_inode);
+	if (!inode) /* not there yet: as if owned by whoever owns the directory */
+		inode = (u64)BPF_CORE_READ(dentry, d_parent, d_inode);
+	denied = judge_dentry(s, &c, (u64)dentry, (u64)real_mount(BPF_CORE_READ(path, mnt)), inode, DECIDE_WRITE,
+			      operation);
+	give_scratch(s);
+	return denied;
+}
+
+#define CHANGE_IN(hook, operation, ...) \
+	SEC("lsm/" #hook) \
+	int BPF_PROG(hook, struct path *dir, struct dentry *dentry, ##__VA_ARGS__) \
+	{ \
+		ANSWER(judge_change(dir, dentry, operation)); \
+	}
+
+CHANGE_IN(path_unlink, OPERATION_UNLINK)
+CHANGE_IN(path_rmdir, OPERATION_RMDIR)
+CHANGE_IN(path_mkdir, OPERATION_MKDIR, unsigned short mode)
+CHANGE_IN(path_mknod, OPERATION_CREATE, unsigned short mode, unsigned int dev)
+CHANGE_IN(path_symlink, OPERATION_SYMLINK, const char *target)
+
+#define CHANGE_OF(hook, operation, ...) \
+	SEC("lsm/" #hook) \
+	int BPF_PROG(hook, struct path *path, ##__VA_ARGS__) \
+	{ \
+		ANSWER(judge_change(path, BPF_CORE_READ(path, dentry), operation)); \
+	}
+
+CHANGE_OF(path_truncate, OPERATION_TRUNCATE)
+CHANGE_OF(path_chmod, OPERATION_CHMOD, unsigned short mode)
+CHANGE_OF(path_chown, OPERATION_CHOWN, u64 uid, u64 gid)
+
+/* 6.2; until then an open file's truncation comes to path_truncate */
+SEC("lsm/file_truncate")
+int BPF_PROG(file_truncate, struct file *file)
+{
+	struct caller c = {};
+
+	if (!find_caller(&c))
+		return 0;
+	ANSWER(judge_file(&c, file, DECIDE_WRITE, OPERATION_TRUNCATE));
+}
+
+/* What has a dentry only. */
+static __always_inline bool judge_attribute(struct dentry *dentry, u32 operation)
+{
+	struct caller c = {};
+	struct scratch *s;
+	bool denied;
+
+	if (!find_caller(&c) || !is_active(&c, DOMAIN_FILE, DECIDE_WRITE))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	denied = judge_dentry(s, &c, (u64)dentry, 0, (u64)BPF_CORE_READ(dentry, d_inode), DECIDE_WRITE, operation);
+	give_scratch(s);
+	return denied;
+}
+
+/* Owner, mode and size have hooks that know the mount; this is for the times (touch). */
+static __always_inline bool judge_setattr(struct dentry *dentry, struct iattr *attr)
+{
+	u32 valid = BPF_CORE_READ(attr, ia_valid);
+
+	/* ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_SIZE | ATTR_OPEN */
+	if (valid & (0x0f | 1 << 15) || !(valid & ATTR_TIMES))
+		return false;
+	return judge_attribute(dentry, OPERATION_SETATTR);
+}
+
+/* The hook's first argument, the idmap, came in 6.9. */
+SEC("lsm/inode_setattr")
+int inode_setattr(u64 *ctx)
+{
+	if (setattr_has_idmap)
+		ANSWER(judge_setattr((void *)ctx[1], (void *)ctx[2]));
+	ANSWER(judge_setattr((void *)ctx[0], (void *)ctx[1]));
+}
+
+SEC("lsm/inode_setxattr")
+int BPF_PROG(inode_setxattr, void *idmap, struct dentry *dentry, const char *name)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry, const char *name)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+/* A second name for an object, or another one: both are judged, and the old one also as a program that
+ * will be run and as a directory that protected names lie under. */
+static __noinline bool judge_names(struct scratch *s, struct caller *c, struct dentry *old, u64 old_mount,
+				   u32 operation)
+{
+	u64 inode = (u64)BPF_CORE_READ(old, d_inode);
+	bool directory = S_ISDIR(BPF_CORE_READ((struct inode *)inode, i_mode));
+
+	if (is_active(c, DOMAIN_FILE, DECIDE_WRITE) &&
+	    judge_dentry(s, c, (u64)old, old_mount, inode, DECIDE_WRITE, operation))
+		return true;
+	if (directory)
+		return is_active(c, DOMAIN_FILE, DECIDE_MOVE) &&
+		       judge_dentry(s, c, (u64)old, old_mount, inode, DECIDE_MOVE, operation);
+	return is_active(c, DOMAIN_PROGRAM, DECIDE_MAP) &&
+	       judge_dentry(s, c, (u64)old, old_mount, inode, DECIDE_MAP, operation);
+}
+
+SEC("lsm/path_link")
+int BPF_PROG(path_link, struct dentry *old, struct path *dir, struct dentry *new)
+{
+	struct caller c = {};
+	struct scratch *s;
+	u64 mount;
+	bool denied;
+
+	if (!find_caller(&c))
+		return 0;
+	s = take_scratch();
+	if (!s)
+		ANSWER(true);
+	/* a link never leaves its mount */
+	mount = (u64)real_mount(BPF_CORE_READ(dir, mnt));
+	denied = judge_names(s, &c, old, mount, OPERATION_LINK) ||
+		 (is_active(&c, DOMAIN_FILE, DECIDE_WRITE) &&
+		  judge_dentry(s, &c, (u64)new, mount, (u64)BPF_CORE_READ(new, d_parent, d_inode), DECIDE_WRITE,
+			       OPERATION_LINK));
+	give_scratch(s);
+	ANSWER(denied);
+}
+
+static __always_inline bool judge_rename(struct path *old_dir, struct dentry *old, struct path *new_dir,
+					 struct dentry *new)
+{
+	struct caller c = {};
+	struct scratch *s;
+	u64 mount, replaced;
+	bool denied;
+
+	if (!find_caller(&c))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	mount = (u64)real_mount(BPF_CORE_READ(old_dir, mnt));
+	denied = judge_names(s, &c, old, mount, OPERATION_RENAME);
+	if (!denied) {
+		/* what is there already is replaced, or goes the other way (RENAME_EXCHANGE) */
+		replaced = (u64)BPF_CORE_READ(new, d_inode);
+		mount = (u64)real_mount(BPF_CORE_READ(new_dir, mnt));
+		if (replaced)
+			denied = judge_names(s, &c, new, mount, OPERATION_RENAME);
+		else
+			denied = is_active(&c, DOMAIN_FILE, DECIDE_WRITE) &&
+				 judge_dentry(s, &c, (u64)new, mount, (u64)BPF_CORE_READ(new, d_parent, d_inode),
+					      DECIDE_WRITE, OPERATION_RENAME);
+	}
+	give_scratch(s);
+	return denied;
+}
+
+SEC("lsm/path_rename")
+int BPF_PROG(path_rename, struct path *old_dir, struct dentry *old, struct path *new_dir, struct dentry *new)
+{
+	ANSWER(judge_rename(old_dir, old, new_dir, new));
+}
+
+#endif

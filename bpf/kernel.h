@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The few kernel types that Belay reads, with the few members it reads of each. CO-RE finds the real
+ * offsets on the running kernel, so this is the same on every one and no vmlinux.h is needed to build.
+ * Differences between kernels are settled here and nowhere else.
+ */
+#ifndef BELAY_KERNEL_H
+#define BELAY_KERNEL_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+typedef __u16 __le16;
+typedef __u32 __wsum;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+/* Only the members of the map type that libbpf's macros name. */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_INODE_STORAGE = 28,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1024 };
+enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
+
+/* read whole, so that its union does not matter */
+struct in6_addr { u8 u6_addr8[16]; };
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct { u32 val; } kuid_t;
+typedef struct { u32 val; } kgid_t;
+
+struct list_head { struct list_head *next, *prev; };
+struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
+
+struct super_block { unsigned long s_flags; unsigned long s_magic; };
+struct inode {
+	unsigned short i_mode;
+	kuid_t i_uid;
+	struct super_block *i_sb;
+};
+struct qstr { u32 hash; u32 len; const unsigned char *name; };
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	struct super_block *d_sb;
+};
+struct vfsmount { struct dentry *mnt_root; struct super_block *mnt_sb; };
+struct ns_common { unsigned int inum; };
+struct ns_common___new { u64 ns_id; };
+struct mount;
+struct mnt_namespace { struct ns_common ns; struct mount *root; };
+struct mnt_namespace___seq { u64 seq; };
+struct mnt_namespace___anon { bool is_anon; };
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+	struct list_head mnt_mounts;
+	struct list_head mnt_child;
+	struct mnt_namespace *mnt_ns;
+};
+struct path { struct vfsmount *mnt; struct dentry *dentry; };
+struct file {
+	unsigned int f_mode;
+	struct inode *f_inode;
+	unsigned int f_flags;
+	struct path f_path;
+};
+/* Around a file with FMODE_LAYER, from 6.8 on; the path is that which the first was opened by. */
+struct backing_file { struct file file; struct path user_path; };
+struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; };
+struct mm_struct { unsigned long arg_start, arg_end; struct file *exe_file; };
+struct cred { kuid_t uid; kgid_t gid; kuid_t fsuid; };
+struct upid { int nr; };
+struct pid { unsigned int level; struct upid numbers[1]; };
+struct tty_struct;
+struct signal_struct { struct pid *pids[4]; struct tty_struct *tty; };
+struct nsproxy { struct mnt_namespace *mnt_ns; };
+struct kernfs_node { const char *name; u64 id; };
+struct cgroup;
+struct cgroup_subsys_state { struct cgroup *cgroup; struct cgroup_subsys_state *parent; };
+struct cgroup { struct cgroup_subsys_state self; struct kernfs_node *kn; };
+struct css_set { struct cgroup *dfl_cgrp; };
+struct bpf_local_storage;
+struct task_struct {
+	unsigned int flags;
+	int pid;
+	int tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct mm_struct *mm;
+	const struct cred *cred;
+	struct signal_struct *signal;
+	struct nsproxy *nsproxy;
+	struct pid *thread_pid;
+	struct css_set *cgroups;
+	struct bpf_local_storage *bpf_storage;
+	unsigned in_execve : 1;
+	u64 start_boottime;
+	char comm[16];
+};
+struct linux_binprm {
+	unsigned long p;
+	struct file *file;
+	int argc;
+};
+struct iattr { unsigned int ia_valid; };
+struct proc_inode { struct pid *pid; struct inode vfs_inode; };
+
+typedef struct { int counter; } atomic_t;
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	u16 skc_num;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+struct sock { struct sock_common __sk_common; u16 sk_type; u16 sk_protocol; };
+struct socket { short type; struct sock *sk; };
+struct unix_sock { struct sock sk; struct path path; };
+struct request_sock { struct sock_common __req_common; };
+struct sk_buff { unsigned char *head; u16 network_header; u16 transport_header; u16 protocol; };
+struct sockaddr { unsigned short sa_family; };
+struct msghdr { void *msg_name; int msg_namelen; unsigned int msg_flags; };
+
+struct bpf_iter_meta;
+struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; };
+
+#pragma clang attribute pop
+
+/* uapi; never relocated */
+struct sockaddr_in { u16 sin_family; __be16 sin_port; u32 sin_addr; };
+struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 sin6_addr[16]; };
+
+#define EPERM 1
+#define ENOMEM 12
+#define EACCES 13
+
+#define AF_UNSPEC 0
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define AF_NETLINK 16
+#define AF_PACKET 17
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define SOCK_RAW 3
+#define SOCK_RDM 4
+#define SOCK_SEQPACKET 5
+#define SOCK_DCCP 6
+#define SOCK_PACKET 10
+#define IPPROTO_IP 0
+#define IPPROTO_ICMP 1
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_DCCP 33
+#define IPPROTO_ICMPV6 58
+#define IPPROTO_SCTP 132
+#define IPPROTO_UDPLITE 136
+#define IPPROTO_MPTCP 262
+#define MSG_FASTOPEN 0x20000000
+
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFDIR 0040000
+#define S_ISREG(m) (((m) & S_IFMT) == S_IFREG)
+#define S_ISDIR(m) (((m) & S_IFMT) == S_IFDIR)
+#define SB_KERNMOUNT (1 << 22) /* include/linux/fs.h: mounted by the kernel itself (memfd, pipes) */
+#define PROC_SUPER_MAGIC 0x9fa0
+#define PROT_EXEC 4
+#define VM_EXEC 4
+#define FMODE_WRITE 2
+#define FMODE_EXEC_FLAG 040 /* __FMODE_EXEC in f_flags: opened by exec */
+/* FMODE_NOACCOUNT: what overlayfs sets on the second open of a file, that of the layer's own inode.
+ * The first, through the overlay, has been judged by its name in the container. */
+#define FMODE_LAYER (1 << 29)
+#define PF_KTHREAD 0x00200000
+#define ATTR_TIMES 0x1b0 /* ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET | ATTR_MTIME_SET */
+#define PIDTYPE_TGID 1
+#define CAP_OPT_NOAUDIT 2
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Sockets and capabilities. A socket is judged by what it is (matchProtocols) when it is made and again when it
+ * is used, since it may be older than the policy, and by the address where there is one: the peer's
+ * on the way out (egress), the peer's and the local port on the way in (ingress).
+ */
+#ifndef BELAY_NETWORK_H
+#define BELAY_NETWORK_H
+
+#include "decide.h"
+
+static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
+{
+	bool ip = family == AF_INET || family == AF_INET6;
+
+	if (family == AF_PACKET || type == SOCK_PACKET)
+		return SOCKET_PACKET;
+	if (family == AF_UNIX)
+		return type == SOCK_STREAM ? SOCKET_UNIX_STREAM :
+		       type == SOCK_SEQPACKET ? SOCKET_UNIX_SEQPACKET : SOCKET_UNIX_DGRAM;
+	if (family == AF_NETLINK)
+		return SOCKET_NETLINK;
+	if (ip && type == SOCK_RAW)
+		return protocol == IPPROTO_ICMP ? SOCKET_ICMP_RAW :
+		       protocol == IPPROTO_ICMPV6 ? SOCKET_ICMPV6_RAW : SOCKET_IP_RAW;
+	if (ip && protocol == IPPROTO_SCTP)
+		return type == SOCK_STREAM ? SOCKET_SCTP_STREAM : SOCKET_SCTP_SEQPACKET;
+	if (ip && (type == SOCK_DCCP || protocol == IPPROTO_DCCP))
+		return SOCKET_DCCP;
+	if (ip && type == SOCK_DGRAM && protocol == IPPROTO_ICMP)
+		return SOCKET_ICMP_DGRAM;
+	if (ip && type == SOCK_DGRAM && protocol == IPPROTO_ICMPV6)
+		return SOCKET_ICMPV6_DGRAM;
+	if (ip && type == SOCK_STREAM && (protocol == IPPROTO_IP || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP))
+		return SOCKET_TCP;
+	if (ip && type == SOCK_DGRAM &&
+	    (protocol == IPPROTO_IP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE))
+		return SOCKET_UDP;
+	return type == SOCK_STREAM ? SOCKET_OTHER_STREAM :
+	       type == SOCK_DGRAM ? SOCKET_OTHER_DGRAM :
+	       type == SOCK_RAW ? SOCKET_OTHER_RAW :
+	       type == SOCK_RDM ? SOCKET_OTHER_RDM : SOCKET_OTHER_SEQPACKET;
+}
+
+/* One address as the rules see it: IPv4-mapped is IPv4, the unspecified address is the one that the socket is bound to,
+ * else the loopback one (ip_route_output_key_hash_rcu, ip6_route_output_flags). */
+struct endpoint {
+	u8 bytes[16];
+	u16 port;
+	u8 family; /* AF_INET, AF_INET6, 0 = none */
+	u8 unspecified; /* nobody was named */
+};
+
+static __always_inline void set_ipv4(struct endpoint *e, u32 address)
+{
+	if (!address) {
+		address = bpf_htonl(0x7f000001);
+		e->unspecified = 1;
+	}
+	e->family = AF_INET;
+	__builtin_memcpy(e->bytes, &address, 4);
+}
+
+static __always_inline void set_ipv6(struct endpoint *e, const u8 *address)
+{
+	u32 words[4];
+
+	__builtin_memcpy(words, address, 16);
+	if (!words[0] && !words[1] && words[2] == bpf_htonl(0xffff)) {
+		set_ipv4(e, words[3]);
+		return;
+	}
+	if (!words[0] && !words[1] && !words[2] && !words[3]) {
+		words[3] = bpf_htonl(1);
+		e->unspecified = 1;
+	}
+	e->family = AF_INET6;
+	__builtin_memcpy(e->bytes, words, 16);
+}
+
+/* The peer of who sends to nobody in particular. */
+static __always_inline void set_own(struct endpoint *e, struct socket *sock)
+{
+	struct in6_addr own;
+	u32 words[4], v4 = BPF_CORE_READ(sock, sk, __sk_common.skc_rcv_saddr);
+
+	if (BPF_CORE_READ(sock, sk, __sk_common.skc_family) == AF_INET6) {
+		BPF_CORE_READ_INTO(&own, sock, sk, __sk_common.skc_v6_rcv_saddr);
+		__builtin_memcpy(words, &own, 16);
+		if (words[0] | words[1] | words[2] | words[3]) {
+			set_ipv6(e, own.u6_addr8);
+			return;
+		}
+	}
+	if (v4)
+		set_ipv4(e, v4);
+}
+
+/* address is a kernel copy. AF_UNSPEC counts as IPv4 where the socket's family says that the kernel does. */
+static __always_inline void read_endpoint(struct endpoint *e, const void *address, u32 length, u32 unspec)
+{
+	union { struct sockaddr_in v4; struct sockaddr_in6 v6; } a = {};
+	u32 family;
+
+	e->family = 0;
+	if (!address || length < sizeof(a.v4))
+		return;
+	/* the kernel's copy is a struct sockaddr_storage, so all of it can be read */
+	if (bpf_probe_read_kernel(&a, sizeof(a), address))
+		return;
+	family = a.v4.sin_family == AF_UNSPEC ? unspec : a.v4.sin_family;
+	if (family == AF_INET) {
+		e->port = bpf_ntohs(a.v4.sin_port);
+		set_ipv4(e, a.v4.sin_addr);
+	} else if (family == AF_INET6 && length >= 24 /* SIN6_LEN_RFC2133 */) {
+		e->port = bpf_ntohs(a.v6.sin6_port);
+		set_ipv6(e, a.v6.sin6_addr);
+	}
+}
+
+static __always_inline u8 address_protocol(u32 protocol, u32 type)
+{
+	if (protocol == IPPROTO_MPTCP)
+		return IPPROTO_TCP;
+	if (protocol == IPPROTO_UDPLITE)
+		return IPPROTO_UDP;
+	if (protocol == IPPROTO_IP)
+		return type == SOCK_STREAM ? IPPROTO_TCP : type == SOCK_DGRAM ? IPPROTO_UDP : 0;
+	return protocol;
+}
+
+/* What the socket is and where it goes; filled in once, asked of several domains. */
+struct traffic {
+	struct endpoint peer;
+	u16 kind;
+	u8 protocol;
+	u8 operation;
+};
+
+static __noinline bool judge_traffic(struct scratch *s, struct caller *c, struct traffic *n, u32 domain)
+{
+	struct { u8 protocol, high, low; } tail = { n->protocol, n->peer.port >> 8, n->peer.port };
+
+	set_question(s, c, domain, DECIDE_OTHER, n->operation);
+	if (c->subject) {
+		set_classes(s, c, false);
+	} else {
+		s->classes[0] = 0;
+		s->classes[1] = 0;
+		s->count = 1;
+	}
+	s->flags = WALK_DONE;
+	s->kind = n->kind;
+	s->protocol = n->protocol;
+	s->family = n->peer.family;
+	s->port = n->peer.port;
+	__builtin_memcpy(s->address, n->peer.bytes, 16);
+	if (domain == DOMAIN_SOCKET) {
+		u8 kind = n->kind;
+
+		put_bytes(s, &kind, 1);
+	} else if (domain == DOMAIN_BIND) {
+		put_bytes(s, &tail, 3);
+	} else {
+		s->off = NAME_MAX_BYTES - (domain == DOMAIN_EGRESS4 || domain == DOMAIN_INGRESS4 ? 7 : 19);
+		if (domain == DOMAIN_EGRESS4 || domain == DOMAIN_INGRESS4)
+			__builtin_memcpy(&s->name[NAME_MAX_BYTES - 7], n->peer.bytes, 4);
+		else
+			__builtin_memcpy(&s->name[NAME_MAX_BYTES - 19], n->peer.bytes, 16);
+		__builtin_memcpy(&s->name[NAME_MAX_BYTES - 3], &tail, 3);
+	}
+	return judge(s, c->subject, c->workload);
+}
+
+static __always_inline bool judge_in(struct caller *c, struct traffic *n, u32 domain)
+{
+	struct scratch *s;
+	bool denied;
+
+	if (!is_active(c, domain, DECIDE_OTHER))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	denied = judge_traffic(s, c, n, domain);
+	give_scratch(s);
+	return denied;
+}
+
+static __always_inline void describe_socket(struct traffic *n, struct socket *sock)
+{
+	u32 family = BPF_CORE_READ(sock, sk, __sk_common.skc_family), type = BPF_CORE_READ(sock, sk, sk_type);
+	u32 protocol = BPF_CORE_READ(sock, sk, sk_protocol);
+
+	n->kind = socket_kind(family, type, protocol);
+	n->protocol = address_protocol(protocol, type);
+}
+
+static __always_inline bool judge_egress(struct caller *c, struct traffic *n)
+{
+	if (!n->peer.family)
+		return false;
+	return judge_in(c, n, n->peer.family == AF_INET ? DOMAIN_EGRESS4 : DOMAIN_EGRESS6);
+}
+
+SEC("lsm/socket_create")
+int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_SOCKET };
+
+	if (kern || !find_caller(&c))
+		return 0;
+	n.kind = socket_kind(family, type & 0xf, protocol);
+	n.protocol = address_protocol(protocol, type & 0xf);
+	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET));
+}
+
+SEC("lsm/socket_connect")
+int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_CONNECT };
+
+	if (!find_caller(&c))
+		return 0;
+	describe_socket(&n, sock);
+	read_endpoint(&n.peer, address, length, AF_UNSPEC); /* AF_UNSPEC disconnects */
+	if (n.peer.unspecified)
+		set_own(&n.peer, sock);
+	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
+}
+
+/* sendto and its like, and TCP Fast Open, which connects without the connect hook. */
+SEC("lsm/socket_sendmsg")
+int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_SEND };
+	void *address = msg->msg_name;
+	u32 family;
+
+	if (!address || !find_caller(&c))
+		return 0;
+	describe_socket(&n, sock);
+	/* a connected TCP socket ignores the address */
+	if (n.kind == SOCKET_TCP && !(msg->msg_flags & MSG_FASTOPEN))
+		return 0;
+	family = BPF_CORE_READ(sock, sk, __sk_common.skc_family);
+	read_endpoint(&n.peer, address, msg->msg_namelen,
+		      family == AF_INET || (family == AF_INET6 && sock->type == SOCK_RAW) ? family : AF_UNSPEC);
+	if (n.peer.unspecified)
+		set_own(&n.peer, sock);
+	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
+}
+
+/* From now on what arrives at this socket is judged for the workload, also where there is no current task. */
+static __always_inline bool receive_for(struct caller *c, struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+	struct receiver *r = NULL;
+
+	if (sk)
+		r = bpf_sk_storage_get(&receivers, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!r) {
+		count_failure(FAILURE_LISTEN);
+		return false;
+	}
+	r->workload = c->subject->workload;
+	return true;
+}
+
+static __always_inline bool judge_local(struct caller *c, struct socket *sock, struct traffic *n, u16 port)
+{
+	bool ip;
+
+	describe_socket(n, sock);
+	ip = BPF_CORE_READ(sock, sk, __sk_common.skc_family) != AF_UNIX;
+	if (judge_in(c, n, DOMAIN_SOCKET))
+		return true;
+	if (!ip)
+		return false;
+	n->peer.port = port;
+	if (port && judge_in(c, n, DOMAIN_BIND))
+		return true;
+	/* also without a port, which listen() finds by itself, after this */
+	return !receive_for(c, sock);
+}
+
+SEC("lsm/socket_bind")
+int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int length)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_BIND };
+	struct endpoint local = {};
+
+	if (!find_caller(&c))
+		return 0;
+	read_endpoint(&local, address, length, AF_INET);
+	ANSWER(judge_local(&c, sock, &n, local.family ? local.port : 0));
+}
+
+SEC("lsm/socket_listen")
+int BPF_PROG(socket_listen, struct socket *sock, int backlog)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_LISTEN };
+
+	if (!find_caller(&c))
+		return 0;
+	ANSWER(judge_local(&c, sock, &n, BPF_CORE_READ(sock, sk, __sk_common.skc_num)));
+}
+
+SEC("lsm/socket_accept")
+int BPF_PROG(socket_accept, struct socket *sock, struct socket *newsock)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_ACCEPT };
+
+	if (!find_caller(&c))
+		return 0;
+	ANSWER(judge_local(&c, sock, &n, BPF_CORE_READ(sock, sk, __sk_common.skc_num)));
+}
+
+/* A connection request from outside, before the handshake is answered. There is no current task. */
+SEC("lsm/inet_conn_request")
+int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct request_sock *req)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_ACCEPT, .kind = SOCKET_TCP, .protocol = IPPROTO_TCP };
+	struct receiver *r = bpf_sk_storage_get(&receivers, sk, 0, 0);
+
+	if (!r || !find_tables(&c, r->workload))
+		return 0;
+	if (BPF_CORE_READ(req, __req_common.skc_family) == AF_INET) {
+		set_ipv4(&n.peer, BPF_CORE_READ(req, __req_common.skc_daddr));
+	} else {
+		struct in6_addr a;
+
+		BPF_CORE_READ_INTO(&a, req, __req_common.skc_v6_daddr);
+		set_ipv6(&n.peer, a.u6_addr8);
+	}
+	n.peer.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	ANSWER(judge_in(&c, &n, n.peer.family == AF_INET ? DOMAIN_INGRESS4 : DOMAIN_INGRESS6));
+}
+
+/* A unix socket with a path is a file: connecting to it, or sending to it, is writing. */
+static __always_inline bool judge_peer(struct sock *other)
+{
+	struct unix_sock *u = (void *)other;
+	struct caller c = {};
+	struct scratch *s;
+	u64 dentry;
+	bool denied;
+
+	if (!find_caller(&c) || !is_active(&c, DOMAIN_FILE, DECIDE_WRITE))
+		return false;
+	dentry = (u64)BPF_CORE_READ(u, path.dentry);
+	if (!dentry)
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	denied = judge_dentry(s, &c, dentry, (u64)real_mount(BPF_CORE_READ(u, path.mnt)),
+			      (u64)BPF_CORE_READ((struct dentry *)dentry, d_inode), DECIDE_WRITE, OPERATION_CONNECT);
+	give_scratch(s);
+	return denied;
+}
+
+SEC("lsm/unix_stream_connect")
+int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct sock *newsk)
+{
+	ANSWER(judge_peer(other));
+}
+
+SEC("lsm/unix_may_send")
+int BPF_PROG(unix_may_send, struct socket *sock, struct socket *other)
+{
+	ANSWER(judge_peer(BPF_CORE_READ(other, sk)));
+}
+
+SEC("lsm/capable")
+int BPF_PROG(capable, const struct cred *cred, void *ns, int cap, unsigned int opts)
+{
+	struct caller c = {};
+	struct scratch *s;
+	bool denied;
+	u8 number = cap;
+
+	if (!find_caller(&c) || !is_active(&c, DOMAIN_CAPABILITY, DECIDE_OTHER))
+		return 0;
+	s = take_scratch();
+	if (!s)
+		ANSWER(true);
+	set_question(s, &c, DOMAIN_CAPABILITY, DECIDE_OTHER, OPERATION_CAPABLE);
+	set_classes(s, &c, false);
+	s->flags = WALK_DONE;
+	s->capability = cap;
+	put_bytes(s, &number, 1);
+	denied = judge(s, c.subject, c.workload);
+	give_scratch(s);
+	ANSWER(denied);
+}
+
+#endif

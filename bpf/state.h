@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps, what is in them, and the ways to fail that are counted. */
+#ifndef BELAY_STATE_H
+#define BELAY_STATE_H
+
+#include "event.h"
+#include "kernel.h"
+#include "tables.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+/* Bytes of tables that can be in force or in preparation at once. */
+#define ARENA_BYTES (32 << 20)
+
+/* Set by the agent before loading. */
+const volatile bool has_rdonly_cast; /* the bpf_rdonly_cast kfunc exists (6.2) */
+u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written by the first look at all tasks */
+const volatile bool setattr_has_idmap; /* the inode_setattr hook is given the idmap (6.9) */
+const volatile u64 fold_window = 1000000000; /* ns */
+const volatile bool telemetry; /* report programs that start */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__uint(value_size, ARENA_BYTES);
+} arena SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__type(value, struct workload);
+} workloads SEC(".maps");
+
+enum subject_flag {
+	SUBJECT_UNSTARTED = 1, /* the container runtime, not yet the container: not judged until its exec is done */
+	SUBJECT_JOINED = 2, /* came from outside into a workload that was running */
+	SUBJECT_PROGRAM_CUT = 4, /* program[] holds the end of a longer name */
+};
+
+#define SUBJECT_WORD(generation, program, script) ((u64)(generation) << 32 | (u32)(script) << 16 | (program))
+#define SUBJECT_GENERATION(word) ((u32)((word) >> 32))
+#define SUBJECT_SCRIPT(word) ((u16)((word) >> 16))
+#define SUBJECT_PROGRAM(word) ((u16)(word))
+
+/* What a task carries; inherited by its children, renewed by exec, never changed by moving. */
+struct subject {
+	u64 exec_id;
+	/* SUBJECT_WORD of the tables' generation and the classes, of the program and of the script that it interprets,
+	 * in those tables; one word, since a child may be reading it. 0 = not read yet. */
+	u64 classes;
+	u32 workload;
+	u16 flags;
+	u16 program_length;
+	u16 script_length; /* 0 = no script */
+	/* while an exec is under way: */
+	u16 pending_length; /* the file first asked for, a script if there is a second */
+	u32 pending_files;
+	u32 pending_generation;
+	u32 pending_arguments[WAITING_LIMIT]; /* the rules that judge the arguments */
+	u32 pending_waits;
+	char program[PROGRAM_MAX];
+	char script[PROGRAM_MAX];
+	char pending[PROGRAM_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct subject);
+} tasks SEC(".maps");
+
+/* cgroup id -> workload */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u32);
+} cgroups SEC(".maps");
+
+#define CGROUP_PATH_MAX 256
+struct cgroup_path { char path[CGROUP_PATH_MAX]; };
+
+/* Path below the cgroup v2 root, of cgroups that are announced but do not exist yet -> workload */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct cgroup_path);
+	__type(value, u32);
+} cgroup_paths SEC(".maps");
+
+#define PREFIX_MAX 256
+
+/* An original mount: one that was there when the workload started. */
+struct original {
+	u64 root; /* its root dentry */
+	u64 home; /* the mount namespace it was seen in */
+	u32 length;
+	char prefix[PREFIX_MAX]; /* where it is mounted; empty for "/" */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64); /* struct mount */
+	__type(value, struct original);
+} originals SEC(".maps");
+
+struct root_key { u64 dentry; u64 home; };
+
+/* Root dentry of an original mount -> the mount, to name what is reached through a later mount. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct root_key);
+	__type(value, u64);
+} roots SEC(".maps");
+
+/* Mount namespaces whose originals have been taken. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u32);
+} homes SEC(".maps");
+
+/* A cached decision, valid while all that it was made from is unchanged. sum guards against two CPUs
+ * writing one entry at once: a torn entry does not add up and is a miss. */
+struct cached {
+	u64 dentry;
+	u64 mount;
+	u64 parent; /* the parent directory's inode */
+	u64 name; /* hash | length << 32, as the dentry cache has it */
+	u64 tables; /* generation | workload << 32 */
+	u64 sequence; /* rename_lock | mount_lock << 32 */
+	u64 answer; /* subject class, enum domain << 16, decision << 32 */
+	u64 sum;
+};
+#define CACHE_WAYS 4
+
+struct verdicts { struct cached ways[CACHE_WAYS]; };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct verdicts);
+} verdicts SEC(".maps");
+
+/* A socket that receives on behalf of a workload. */
+struct receiver {
+	u32 workload;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct receiver);
+} receivers SEC(".maps");
+
+/* Names are written from the right: name[off..4096) is the name. A component of up to 255 bytes is
+ * copied at once, so its copy may start at the last byte. The bytes from 4096 on stay zero. */
+#define NAME_SIZE (NAME_MAX_BYTES + 256)
+#define EVENT_SIZE (sizeof(struct event) + 2 * 256 + ARGUMENTS_MAX + NAME_SIZE)
+
+/* What one program works with, since a stack is 512 bytes. Programs can preempt or interrupt each other
+ * on a CPU, so there are several, and each is taken and given back. */
+struct scratch {
+	u32 busy;
+	/* naming */
+	u32 off;
+	u32 flags;
+	u32 known; /* mount is an original */
+	u32 tries;
+	u64 dentry;
+	u64 mount;
+	u64 stop;
+	u64 home;
+	u64 hash;
+	u64 sequence; /* of the trees when the name was made */
+	/* the automaton */
+	u32 decision; /* of the first subject class */
+	u32 waiting[WAITING_LIMIT]; /* rules that wait for the new program's arguments */
+	u32 waits;
+	u32 row;
+	u32 at;
+	u32 region;
+	u32 cells;
+	/* taking the originals */
+	u64 visit;
+	u64 visit_root;
+	u32 visit_ascend;
+	/* the question */
+	u32 generation;
+	u32 workload;
+	u32 held;
+	u32 capability;
+	u16 kind;
+	u16 protocol;
+	u16 port;
+	u8 family;
+	u8 operation;
+	u8 decide;
+	u8 domain;
+	u8 event_flags;
+	u8 count; /* of classes */
+	u8 address[16];
+	u16 classes[4];
+	struct cached fresh; /* a cache entry in the making */
+	char name[NAME_SIZE];
+	char event[EVENT_SIZE];
+};
+
+#define SCRATCHES 8
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 2 << 20);
+} denials SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} matches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} telemetry_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FOLD_SLOTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__type(value, struct fold);
+} folds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FAILURE_COUNT);
+	__type(key, u32);
+	__type(value, u64);
+} failures SEC(".maps");
+
+extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
+
+/* One member of a kernel structure whose address is just a number to the verifier: a plain load where the kernel
+ * allows that (6.2), else by the helper, which costs some ninety instructions. NULL reads as 0. */
+#define PEEK(type, address, member) ({ \
+	u64 address_ = (u64)(address); \
+	typeof(((struct type *)0)->member) value_; \
+	if (has_rdonly_cast) \
+		value_ = ((struct type *)bpf_rdonly_cast((void *)address_, \
+							bpf_core_type_id_kernel(struct type)))->member; \
+	else \
+		value_ = BPF_CORE_READ((struct type *)address_, member); \
+	value_; })
+
+static __always_inline void count_failure(u32 failure)
+{
+	u64 *n = bpf_map_lookup_elem(&failures, &failure);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+static __always_inline struct scratch *take_scratch(void)
+{
+	for (u32 i = 0; i < SCRATCHES; i++) {
+		u32 key = i;
+		struct scratch *s = bpf_map_lookup_elem(&scratches, &key);
+
+		if (s && __sync_val_compare_and_swap(&s->busy, 0, 1) == 0)
+			return s;
+	}
+	count_failure(FAILURE_SCRATCH);
+	return NULL;
+}
+
+static __always_inline void give_scratch(struct scratch *s)
+{
+	__sync_lock_test_and_set(&s->busy, 0);
+}
+
+static __always_inline void *tables_arena(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&arena, &zero);
+}
+
+/* --- the tables, in the kernel's way --- */
+
+struct tables { u8 *arena; u32 region; };
+#define TABLES struct tables
+/* Masked to the arena, and to the type's alignment. */
+#define TABLE(type, tables, offset) \
+	(*(type *)((tables).arena + (((tables).region + (offset)) & (ARENA_BYTES - 1) & ~(sizeof(type) - 1))))
+#define MATCHER_LOOP _Pragma("clang loop unroll(disable)")
+struct judgement;
+#define WALK_CHAIN chain
+static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
+				 struct judgement *out);
+#include "matcher.h"
+
+/* A global function is verified by itself, once, instead of at each call. flags: posture | WAITING_AUDIT. */
+__noinline u32 walk_chain_at(u32 region, u32 rule, u32 held, u32 flags, struct judgement *out)
+{
+	struct tables t = { tables_arena(), region };
+
+	if (!t.arena || !out)
+		return rule;
+	return walk_chain(t, rule, held, flags & 1, flags & WAITING_AUDIT, out);
+}
+
+static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
+				 struct judgement *out)
+{
+	return walk_chain_at(tables.region, rule, held, (posture != 0) | waiting, out);
+}
+
+#endif

@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+// The BPF object: open, load, attach, pin; its maps and their memory. One Kernel owns one object and
+// frees it with itself or with close(), whichever is first.
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <linux/membarrier.h>
+#include <malloc.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "addon.h"
+
+namespace {
+
+constexpr size_t kKeptBytes = 64 << 10;
+constexpr size_t kLogLines = 25;
+
+// libbpf tells what went wrong only through a process-wide printer; what it says is kept for the error.
+std::string &messages() {
+  static thread_local std::string text;
+  return text;
+}
+
+int keep_message(libbpf_print_level level, const char *format, va_list args) {
+  if (level == LIBBPF_DEBUG) return 0;
+  // a verifier's log comes as one message of up to megabytes, of which the end tells
+  va_list again;
+  va_copy(again, args);
+  int n = vsnprintf(nullptr, 0, format, again);
+  va_end(again);
+  if (n <= 0) return n;
+  std::string line(n + 1, 0);
+  vsnprintf(line.data(), line.size(), format, args);
+  line.resize(n);
+  auto &text = messages();
+  text += line.size() > kKeptBytes ? line.substr(line.size() - kKeptBytes) : line;
+  if (text.size() > 2 * kKeptBytes) text.erase(0, text.size() - 2 * kKeptBytes);
+  return n;
+}
+
+std::string last_lines(const std::string &text, size_t lines) {
+  size_t at = text.size();
+  while (at > 0 && text[at - 1] == '\n') at--;
+  size_t end = at;
+  for (size_t n = 0; at > 0; at--)
+    if (text[at - 1] == '\n' && ++n == lines) break;
+  return text.substr(at, end - at);
+}
+
+std::string kernel_release() {
+  utsname u;
+  return uname(&u) ? "unknown" : u.release;
+}
+
+const char *hook_of(const bpf_program *program) {
+  const char *section = bpf_program__section_name(program);
+  return strncmp(section, "lsm/", 4) ? nullptr : section + 4;
+}
+
+class Kernel : public Napi::ObjectWrap<Kernel> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Kernel",
+                       {InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
+                        InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
+                        InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::remove>("delete"),
+                        InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::memory>("memory"),
+                        InstanceMethod<&Kernel::fd>("fd"),
+                        InstanceMethod<&Kernel::write>("write"), InstanceMethod<&Kernel::read>("read"), InstanceMethod<&Kernel::iterate>("iterate"),
+                        InstanceMethod<&Kernel::stats>("stats"), InstanceMethod<&Kernel::globals>("setGlobals")});
+  }
+
+  // new Kernel(object: Uint8Array)
+  explicit Kernel(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Kernel>(info) {
+    auto bytes = bytes_of(info[0], "object");
+    messages().clear();
+    DECLARE_LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "belay");
+    object_ = bpf_object__open_mem(bytes.data, bytes.size, &options);
+    if (!object_) fail(info.Env(), "cannot read the BPF object", errno);
+  }
+
+  ~Kernel() override { release(); }
+
+ private:
+  bpf_object *object_ = nullptr;
+  std::vector<bpf_link *> links_;
+  std::map<std::string, std::pair<void *, size_t>> mappings_;
+  Napi::ObjectReference buffers_;
+
+  void release() {
+    for (auto *link : links_) bpf_link__destroy(link);
+    links_.clear();
+    // memory() hands out views; they are detached by close() or die with the environment
+    for (auto &[name, mapping] : mappings_) munmap(mapping.first, mapping.second);
+    mappings_.clear();
+    if (object_) bpf_object__close(object_);
+    object_ = nullptr;
+  }
+
+  [[noreturn]] void fail(Napi::Env env, const std::string &what, int error, const char *program = nullptr,
+                         const std::string &log = "") {
+    if (error < 0) error = -error;
+    std::string text = what + " on kernel " + kernel_release() + ": " + strerror(error);
+    std::string detail = last_lines(log.empty() ? messages() : log, kLogLines);
+    if (!detail.empty()) text += "\n" + detail;
+    auto thrown = Napi::Error::New(env, text);
+    const char *name = strerrorname_np(error);
+    thrown.Set("code", Napi::String::New(env, name ? name : "UNKNOWN"));
+    if (program) thrown.Set("program", Napi::String::New(env, program));
+    throw thrown;
+  }
+
+  bpf_map *map(const Napi::CallbackInfo &info) {
+    if (!object_) throw Napi::Error::New(info.Env(), "the kernel object is closed");
+    auto name = info[0].As<Napi::String>().Utf8Value();
+    auto *found = bpf_object__find_map_by_name(object_, name.c_str());
+    if (!found) throw Napi::Error::New(info.Env(), "no map " + name);
+    return found;
+  }
+
+  // setGlobals({name: number | bigint | boolean}): constants of .rodata; only before load().
+  Napi::Value globals(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto values = info[0].As<Napi::Object>();
+    auto *btf = bpf_object__btf(object_);
+    auto *rodata = bpf_object__find_map_by_name(object_, ".rodata");
+    int id = btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC);
+    if (!rodata || id < 0) throw Napi::Error::New(env, "the object has no constants");
+    size_t size;
+    auto *base = static_cast<uint8_t *>(const_cast<void *>(bpf_map__initial_value(rodata, &size)));
+    auto *section = btf__type_by_id(btf, id);
+    for (auto key : values.GetPropertyNames()) {
+      auto name = Napi::Value(key.second).As<Napi::String>().Utf8Value();
+      bool found = false;
+      for (int i = 0; i < btf_vlen(section); i++) {
+        auto *info_ = btf_var_secinfos(section) + i;
+        auto *var = btf__type_by_id(btf, info_->type);
+        if (name != btf__name_by_offset(btf, var->name_off)) continue;
+        auto value = Napi::Value(values.Get(name));
+        bool lossless;
+        uint64_t number = value.IsBigInt()    ? value.As<Napi::BigInt>().Uint64Value(&lossless)
+                          : value.IsBoolean() ? value.As<Napi::Boolean>().Value()
+                                              : static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+        memcpy(base + info_->offset, &number, std::min<size_t>(info_->size, sizeof number));
+        found = true;
+      }
+      if (!found) throw Napi::Error::New(env, "no constant " + name);
+    }
+    return env.Undefined();
+  }
+
+  // load({pin?: string}): string[]; the programs left out because this kernel lacks their hook. With pin, maps
+  // that are pinned below that directory are used again, and new ones are pinned there.
+  Napi::Value load(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    std::string pin;
+    if (info[0].IsObject() && info[0].As<Napi::Object>().Get("pin").IsString())
+      pin = info[0].As<Napi::Object>().Get("pin").As<Napi::String>().Utf8Value();
+    messages().clear();
+    std::unique_ptr<btf, void (*)(btf *)> kernel(btf__load_vmlinux_btf(), btf__free);
+    if (libbpf_get_error(kernel.get())) {
+      kernel.release();
+      fail(env, "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF), which Belay needs to find its structures", ENOENT);
+    }
+    auto absent = Napi::Array::New(env);
+    bpf_program *program;
+    bpf_object__for_each_program(program, object_) {
+      const char *hook = hook_of(program);
+      if (hook && btf__find_by_name_kind(kernel.get(), (std::string("bpf_lsm_") + hook).c_str(), BTF_KIND_FUNC) < 0) {
+        bpf_program__set_autoload(program, false);
+        absent.Set(absent.Length(), bpf_program__name(program));
+        continue;
+      }
+    }
+    if (!pin.empty()) {
+      bpf_map *m;
+      bpf_object__for_each_map(m, object_) {
+        if (bpf_map__is_internal(m)) continue;
+        int error = bpf_map__set_pin_path(m, (pin + "/map_" + bpf_map__name(m)).c_str());
+        if (error) fail(env, "cannot pin maps", error);
+      }
+    }
+    int error = bpf_object__load(object_);
+    if (error) {
+      // libbpf loads a program that failed once more with a log, and prints that: the last lines say why
+      std::string failed;
+      auto text = messages();
+      bpf_object__for_each_program(program, object_) {
+        std::string name = bpf_program__name(program);
+        if (text.find("prog '" + name + "'") != std::string::npos) failed = name;
+      }
+      if (failed.empty()) fail(env, "cannot load the BPF object", error);
+      size_t end = text.find("-- END PROG LOAD LOG --");
+      fail(env, "cannot load program " + failed, error, failed.c_str(), text.substr(0, end));
+    }
+    return absent;
+  }
+
+  // attach({pin?: string, only?: string[]}): string[]; names of the programs that now run.
+  // With pin, each link takes the place of the one pinned before it, never leaving the hook empty.
+  Napi::Value attach(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    std::string pin;
+    if (info[0].IsObject() && info[0].As<Napi::Object>().Get("pin").IsString())
+      pin = info[0].As<Napi::Object>().Get("pin").As<Napi::String>().Utf8Value();
+    auto attached = Napi::Array::New(env);
+    messages().clear();
+    bpf_program *program;
+    bpf_object__for_each_program(program, object_) {
+      if (!bpf_program__autoload(program)) continue;
+      if (!strncmp(bpf_program__section_name(program), "iter", 4)) continue;
+      const char *name = bpf_program__name(program);
+      auto *link = bpf_program__attach(program);
+      if (!link) fail(env, std::string("cannot attach program ") + name, errno, name);
+      links_.push_back(link);
+      if (!pin.empty()) {
+        std::string place = pin + "/link_" + name, fresh = place + "_new";
+        unlink(fresh.c_str());
+        int error = bpf_link__pin(link, fresh.c_str());
+        if (error) fail(env, "cannot pin " + fresh, error, name);
+        if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, name);
+      }
+      attached.Set(attached.Length(), name);
+    }
+    return attached;
+  }
+
+  Napi::Value close(const Napi::CallbackInfo &info) {
+    if (!buffers_.IsEmpty()) {
+      auto held = buffers_.Value();
+      for (auto &[name, mapping] : mappings_) {
+        auto view = held.Get(name);
+        if (view.IsArrayBuffer()) view.As<Napi::ArrayBuffer>().Detach();
+      }
+      buffers_.Reset();
+    }
+    release();
+    return info.Env().Undefined();
+  }
+
+  // lookup(map, key): Buffer | undefined. Per-CPU maps give all CPUs' values one after another.
+  Napi::Value lookup(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    auto key = bytes_of(info[1], "key");
+    size_t size = bpf_map__value_size(m);
+    if (bpf_map__type(m) == BPF_MAP_TYPE_PERCPU_ARRAY) size = ((size + 7) & ~7ul) * libbpf_num_possible_cpus();
+    if (key.size != bpf_map__key_size(m)) throw Napi::RangeError::New(env, "key of the wrong size");
+    auto value = Napi::Buffer<uint8_t>::New(env, size);
+    int error = bpf_map_lookup_elem(bpf_map__fd(m), key.data, value.Data());
+    if (error == -ENOENT) return env.Undefined();
+    if (error) throw_errno(env, std::string("cannot read map ") + bpf_map__name(m), error);
+    return value;
+  }
+
+  // update(map, key, value)
+  Napi::Value update(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    auto key = bytes_of(info[1], "key"), value = bytes_of(info[2], "value");
+    if (key.size != bpf_map__key_size(m) || value.size != bpf_map__value_size(m))
+      throw Napi::RangeError::New(env, "key or value of the wrong size");
+    int error = bpf_map_update_elem(bpf_map__fd(m), key.data, value.data, BPF_ANY);
+    if (error) throw_errno(env, std::string("cannot write map ") + bpf_map__name(m), error);
+    return env.Undefined();
+  }
+
+  // delete(map, key): boolean; false if it was not there
+  Napi::Value remove(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    auto key = bytes_of(info[1], "key");
+    if (key.size != bpf_map__key_size(m)) throw Napi::RangeError::New(env, "key of the wrong size");
+    int error = bpf_map_delete_elem(bpf_map__fd(m), key.data);
+    if (error && error != -ENOENT) throw_errno(env, std::string("cannot write map ") + bpf_map__name(m), error);
+    return Napi::Boolean::New(env, !error);
+  }
+
+  // keys(map): Buffer of all keys, one after another
+  Napi::Value keys(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    size_t size = bpf_map__key_size(m);
+    std::vector<uint8_t> all, key(size), next(size);
+    bool first = true;
+    while (!bpf_map_get_next_key(bpf_map__fd(m), first ? nullptr : key.data(), next.data())) {
+      all.insert(all.end(), next.begin(), next.end());
+      key = next;
+      first = false;
+      if (all.size() / size > bpf_map__max_entries(m) * 2ul) break;  // entries deleted meanwhile restart the walk
+    }
+    return Napi::Buffer<uint8_t>::Copy(env, all.data(), all.size());
+  }
+
+  // memory(map): ArrayBuffer onto the values of a BPF_F_MMAPABLE array, shared with the programs
+  Napi::Value memory(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    std::string name = bpf_map__name(m);
+    if (buffers_.IsEmpty()) buffers_ = Napi::Persistent(Napi::Object::New(env));
+    if (mappings_.count(name)) return buffers_.Value().Get(name);
+    size_t page = sysconf(_SC_PAGESIZE);
+    size_t size = static_cast<size_t>((bpf_map__value_size(m) + 7) & ~7u) * bpf_map__max_entries(m);
+    size_t rounded = (size + page - 1) & ~(page - 1);
+    void *base = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(m), 0);
+    if (base == MAP_FAILED) throw_errno(env, "cannot map " + name, errno);
+    mappings_[name] = {base, rounded};
+    auto view = Napi::ArrayBuffer::New(env, base, size);
+    buffers_.Value().Set(name, view);
+    return view;
+  }
+
+  // write(map, offset, bytes): into the value of a BPF_F_MMAPABLE array, through a window that is closed again: what is
+  // mapped counts as this process's memory
+  Napi::Value write(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    size_t offset = info[1].As<Napi::Number>().Int64Value();
+    auto bytes = bytes_of(info[2], "bytes");
+    size_t size = static_cast<size_t>((bpf_map__value_size(m) + 7) & ~7u) * bpf_map__max_entries(m);
+    if (offset > size || bytes.size > size - offset) throw Napi::RangeError::New(env, "offset outside of the map");
+    size_t page = sysconf(_SC_PAGESIZE), start = offset & ~(page - 1);
+    size_t length = (offset - start + bytes.size + page - 1) & ~(page - 1);
+    void *base = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(m), static_cast<off_t>(start));
+    if (base == MAP_FAILED) throw_errno(env, std::string("cannot map ") + bpf_map__name(m), errno);
+    memcpy(static_cast<uint8_t *>(base) + (offset - start), bytes.data, bytes.size);
+    munmap(base, length);
+    return env.Undefined();
+  }
+
+  // read(map, offset, length): Buffer, the other way round
+  Napi::Value read(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    size_t offset = info[1].As<Napi::Number>().Int64Value(), wanted = info[2].As<Napi::Number>().Int64Value();
+    size_t size = static_cast<size_t>((bpf_map__value_size(m) + 7) & ~7u) * bpf_map__max_entries(m);
+    if (offset > size || wanted > size - offset) throw Napi::RangeError::New(env, "offset outside of the map");
+    size_t page = sysconf(_SC_PAGESIZE), start = offset & ~(page - 1);
+    size_t length = (offset - start + wanted + page - 1) & ~(page - 1);
+    void *base = mmap(nullptr, length, PROT_READ, MAP_SHARED, bpf_map__fd(m), static_cast<off_t>(start));
+    if (base == MAP_FAILED) throw_errno(env, std::string("cannot map ") + bpf_map__name(m), errno);
+    auto copy = Napi::Buffer<uint8_t>::Copy(env, static_cast<uint8_t *>(base) + (offset - start), wanted);
+    munmap(base, length);
+    return copy;
+  }
+
+  Napi::Value fd(const Napi::CallbackInfo &info) { return Napi::Number::New(info.Env(), bpf_map__fd(map(info))); }
+
+  // iterate(program): runs a BPF iterator to its end
+  Napi::Value iterate(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto name = info[0].As<Napi::String>().Utf8Value();
+    auto *program = bpf_object__find_program_by_name(object_, name.c_str());
+    if (!program) throw Napi::Error::New(env, "no program " + name);
+    auto *link = bpf_program__attach_iter(program, nullptr);
+    if (!link) throw_errno(env, "cannot attach " + name, errno);
+    int iter = bpf_iter_create(bpf_link__fd(link));
+    int error = iter < 0 ? errno : 0;
+    char buffer[4096];
+    while (iter >= 0) {
+      ssize_t n = ::read(iter, buffer, sizeof buffer);
+      if (n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN))) continue;
+      if (n < 0) error = errno;
+      break;
+    }
+    if (iter >= 0) ::close(iter);
+    bpf_link__destroy(link);
+    if (error) throw_errno(env, "cannot run " + name, error);
+    return env.Undefined();
+  }
+
+  // stats(): [{program, instructions, runs, nanoseconds}]; runs count while enableStats() is on
+  Napi::Value stats(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto all = Napi::Array::New(env);
+    bpf_program *program;
+    bpf_object__for_each_program(program, object_) {
+      int fd = bpf_program__fd(program);
+      if (fd < 0) continue;
+      bpf_prog_info data = {};
+      __u32 size = sizeof data;
+      if (bpf_obj_get_info_by_fd(fd, &data, &size)) continue;
+      auto one = Napi::Object::New(env);
+      one.Set("program", bpf_program__name(program));
+      one.Set("verified", Napi::Number::New(env, data.verified_insns));
+      one.Set("runs", Napi::Number::New(env, static_cast<double>(data.run_cnt)));
+      one.Set("nanoseconds", Napi::Number::New(env, static_cast<double>(data.run_time_ns)));
+      all.Set(all.Length(), one);
+    }
+    return all;
+  }
+};
+
+// hookParameters(hook): number of arguments of an LSM hook, -1 = the kernel has no such hook
+Napi::Value hook_parameters(const Napi::CallbackInfo &info) {
+  auto env = info.Env();
+  std::unique_ptr<btf, void (*)(btf *)> kernel(btf__load_vmlinux_btf(), btf__free);
+  if (libbpf_get_error(kernel.get())) {
+    kernel.release();
+    return Napi::Number::New(env, -1);
+  }
+  auto name = "bpf_lsm_" + info[0].As<Napi::String>().Utf8Value();
+  int id = btf__find_by_name_kind(kernel.get(), name.c_str(), BTF_KIND_FUNC);
+  if (id < 0) return Napi::Number::New(env, -1);
+  auto *proto = btf__type_by_id(kernel.get(), btf__type_by_id(kernel.get(), id)->type);
+  return Napi::Number::New(env, btf_vlen(proto));
+}
+
+// hasFunction(name): the kernel's BTF has a function of this name
+Napi::Value has_function(const Napi::CallbackInfo &info) {
+  std::unique_ptr<btf, void (*)(btf *)> kernel(btf__load_vmlinux_btf(), btf__free);
+  if (libbpf_get_error(kernel.get())) {
+    kernel.release();
+    return Napi::Boolean::New(info.Env(), false);
+  }
+  auto name = info[0].As<Napi::String>().Utf8Value();
+  return Napi::Boolean::New(info.Env(), btf__find_by_name_kind(kernel.get(), name.c_str(), BTF_KIND_FUNC) >= 0);
+}
+
+// gracePeriod(): returns when every BPF program that was running when it was called has ended. Programs here are
+// not sleepable and run inside RCU read sections; MEMBARRIER_CMD_GLOBAL is synchronize_rcu (membarrier(2)).
+Napi::Value grace_period(const Napi::CallbackInfo &info) {
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0)) throw_errno(info.Env(), "membarrier", errno);
+  return info.Env().Undefined();
+}
+
+// store64(memory, offset, value): one atomic store
+Napi::Value store64(const Napi::CallbackInfo &info) {
+  auto memory = bytes_of(info[0], "memory");
+  size_t offset = info[1].As<Napi::Number>().Int64Value();
+  bool lossless;
+  if (offset + 8 > memory.size || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
+  __atomic_store_n(reinterpret_cast<uint64_t *>(memory.data + offset), info[2].As<Napi::BigInt>().Uint64Value(&lossless),
+                   __ATOMIC_SEQ_CST);
+  return info.Env().Undefined();
+}
+
+// exchange64(memory, offset, value): bigint; the value before
+Napi::Value exchange64(const Napi::CallbackInfo &info) {
+  auto memory = bytes_of(info[0], "memory");
+  size_t offset = info[1].As<Napi::Number>().Int64Value();
+  bool lossless;
+  if (offset + 8 > memory.size || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
+  uint64_t before = __atomic_exchange_n(reinterpret_cast<uint64_t *>(memory.data + offset),
+                                        info[2].As<Napi::BigInt>().Uint64Value(&lossless), __ATOMIC_SEQ_CST);
+  return Napi::BigInt::New(info.Env(), before);
+}
+
+// enableStats(): number; a descriptor, and as long as it is open the kernel counts program runs
+Napi::Value enable_stats(const Napi::CallbackInfo &info) {
+  int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
+  if (fd < 0) throw_errno(info.Env(), "cannot enable BPF statistics", fd);
+  return Napi::Number::New(info.Env(), fd);
+}
+
+// trim(): gives memory that was freed back to the kernel
+Napi::Value trim(const Napi::CallbackInfo &info) {
+  malloc_trim(0);
+  return info.Env().Undefined();
+}
+
+// clockOffset(): CLOCK_REALTIME - CLOCK_BOOTTIME, ns
+Napi::Value clock_offset(const Napi::CallbackInfo &info) {
+  timespec real, boot;
+  clock_gettime(CLOCK_REALTIME, &real);
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  int64_t offset = (real.tv_sec - boot.tv_sec) * int64_t{1000000000} + real.tv_nsec - boot.tv_nsec;
+  return Napi::BigInt::New(info.Env(), offset);
+}
+
+}  // namespace
+
+void init_kernel(Napi::Env env, Napi::Object exports) {
+  libbpf_set_print(keep_message);
+  exports.Set("Kernel", Kernel::define(env));
+  exports.Set("hookParameters", Napi::Function::New<hook_parameters>(env));
+  exports.Set("hasFunction", Napi::Function::New<has_function>(env));
+  exports.Set("gracePeriod", Napi::Function::New<grace_period>(env));
+  exports.Set("store64", Napi::Function::New<store64>(env));
+  exports.Set("exchange64", Napi::Function::New<exchange64>(env));
+  exports.Set("trim", Napi::Function::New<trim>(env));
+  exports.Set("clockOffset", Napi::Function::New<clock_offset>(env));
+  exports.Set("enableStats", Napi::Function::New<enable_stats>(env));
+}

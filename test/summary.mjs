@@ -1,0 +1,46 @@
+// Adds up Vitest's JSON reports: node test/summary.mjs [--also-failed N] FOLDER
+// Prints what failed, a line for each report, and `N passed, M failed` at the end; exits 1 if anything failed.
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+const { values, positionals } = parseArgs({
+  options: { 'also-failed': { type: 'string', default: '0' } },
+  allowPositionals: true,
+});
+const folder = positionals[0];
+if (folder === undefined) throw new Error('usage: summary.mjs [--also-failed N] FOLDER');
+
+/** A report that cannot be read is a run that died: it counts as one failure. */
+function count(file) {
+  let report;
+  try {
+    report = JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0, failures: ['(the run ended without a report)'] };
+  }
+  const tests = report.testResults.flatMap((suite) => suite.assertionResults);
+  const failures = tests.filter((test) => test.status === 'failed').map((test) => test.fullName);
+  // a file that fails outside its tests: it does not load, or a hook throws
+  for (const suite of report.testResults) {
+    if (suite.status === 'failed' && !suite.assertionResults.some((test) => test.status === 'failed'))
+      failures.push(suite.name);
+  }
+  if (!report.success && failures.length === 0) failures.push('(the run failed outside its tests)');
+  const passed = tests.filter((test) => test.status === 'passed').length;
+  return { passed, failed: failures.length, skipped: tests.length - passed - failures.length, failures };
+}
+
+let passed = 0;
+let failed = Number(values['also-failed']);
+for (const file of readdirSync(folder).filter((name) => name.endsWith('.json')).sort()) {
+  const of = count(join(folder, file));
+  const name = basename(file, '.json');
+  for (const failure of of.failures) console.log(`failed: ${name}: ${failure}`);
+  const skipped = of.skipped > 0 ? `, ${of.skipped} skipped` : '';
+  console.log(`${name}: ${of.passed} passed, ${of.failed} failed${skipped}`);
+  passed += of.passed;
+  failed += of.failed;
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

@@ -1,0 +1,24 @@
+import { defineConfig } from 'vitest/config';
+
+/**
+ * Two projects: `unit` runs anywhere; `kernel` loads programs into the running kernel and belongs
+ * in a virtual machine (`make test-kernel KERNEL=6.12`), where everything is some twenty times slower.
+ */
+export default defineConfig({
+  cacheDir: '.cache/vitest',
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/oracle/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'kernel',
+          include: ['test/kernel/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          // one machine, one kernel: the files share its hooks, cgroups and containers
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
