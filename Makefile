@@ -51,6 +51,9 @@ test: ## everything: lint, types, unit tests, and the kernel suite on three kern
 test-unit: build ## the tests that need no particular kernel (TESTS=filter)
 	@$(vitest) run --project unit $(TESTS)
 
+test-api: build ## the tests against a real API server, from KUBEBUILDER_ASSETS (TESTS=filter)
+	@$(vitest) run --project api $(TESTS)
+
 test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, default all (TESTS=filter)
 	@test/vm/suite $(if $(MEM),-m $(MEM)) $(if $(TIMEOUT),-t $(TIMEOUT)) $(or $(KERNEL),$(KERNELS)) -- $(TESTS)
 
@@ -80,7 +83,7 @@ fmt: setup ## format the sources
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-kernel test-native-asan bench vm lint check fmt clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-native-asan bench vm lint check fmt clean
 
 # ---- what is built from what
 

@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Two projects: `unit` runs anywhere; `kernel` loads programs into the running kernel and belongs
+ * `unit` runs anywhere; `api` wherever Kubernetes' programs are (KUBEBUILDER_ASSETS); `kernel` loads programs into the running kernel and belongs
  * in a virtual machine (`make test-kernel KERNEL=6.12`), where everything is some twenty times slower.
  */
 export default defineConfig({
@@ -9,6 +9,16 @@ export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/oracle/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'api',
+          include: ['test/api/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          // every file has a control plane of its own, which is work enough for a small machine
+          fileParallelism: false,
+        },
+      },
       {
         test: {
           name: 'kernel',
