@@ -27,6 +27,7 @@ abi := agent/kernel/abi.ts
 addon := native/build/Release/belay.node
 program := dist/.built
 act := build/act
+render := build/render
 
 ##@ Everyday
 
@@ -38,7 +39,7 @@ help: ## list the targets
 setup: ## install what building and testing need (packages as root, then from npm)
 	@test/setup
 
-build: setup $(object) $(abi) $(addon) $(program) $(act) ## compile the kernel programs, the addon and the agent
+build: setup $(object) $(abi) $(addon) $(program) $(act) $(render) ## compile the kernel programs, the addon and the agent
 
 demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
 	@deploy/demo/run $(if $(HOST),--host)
@@ -77,13 +78,16 @@ lint: setup ## style and common mistakes
 check: setup $(abi) ## types
 	@$(tsc) --noEmit
 
+manifests: build ## write what deploy/ makes from the chart and the agent's settings
+	@node deploy/generate.mjs
+
 fmt: setup ## format the sources
 	@$(biome) check --write .
 
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-native-asan bench vm lint check fmt clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-native-asan bench vm lint check manifests fmt clean
 
 # ---- what is built from what
 
@@ -116,3 +120,9 @@ $(act): test/kernel/act.c
 	@mkdir -p $(@D)
 	@echo "gcc        $@"
 	@gcc -O2 -Wall -static -o $@ $<
+
+# renders the chart as Helm does; Debian has Go and sprig, but no Helm
+$(render): test/chart/render.go
+	@mkdir -p $(@D)
+	@echo "go         $@"
+	@GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$(CURDIR)/.cache/go go build -o $@ $<
