@@ -10,8 +10,8 @@ import type { Diagnostic, Posture, Postures } from '../policy/model.js';
 import { JsonLines } from '../sink/json-lines.js';
 import type { Workload } from '../workload/model.js';
 import { watchWorkloads } from '../workload/watch.js';
+import { watchPath } from '../workload/watch-path.js';
 import { ContainerKiller } from './container-killer.js';
-import { watchPath } from './watch-path.js';
 
 interface AgentOptions {
   readonly policies: string;

@@ -7,7 +7,7 @@ import { unreadable } from '../policy/files.js';
 import type { Diagnostic } from '../policy/model.js';
 import { byPosition } from '../policy/read.js';
 import { decodePolicyFile, Exhausted, Source } from '../policy/source.js';
-import { watchPath } from './watch-path.js';
+import { watchPath } from '../workload/watch-path.js';
 
 /**
  * How `belay agent` is configured: flags, environment, a YAML file and defaults, the first that says anything

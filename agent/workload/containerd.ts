@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
-import { watchPath } from '../cli/watch-path.js';
 import { Inventory } from './containerd-inventory.js';
 import { ContainerdSession } from './containerd-session.js';
 import type { Workload } from './model.js';
+import { watchPath } from './watch-path.js';
 
 export interface ContainerdOptions {
   /** Absolute path of containerd's socket; nothing may listen there yet. */

@@ -1,11 +1,11 @@
 import type { Logger } from 'pino';
-import { watchPath } from '../cli/watch-path.js';
 import { readPolicyBytes, unreadable } from '../policy/files.js';
 import type { Diagnostic } from '../policy/model.js';
 import { decodePolicyFile, MAX_FILE_BYTES } from '../policy/source.js';
 import { ContainerdWorkloads } from './containerd.js';
 import { readWorkloads, type WorkloadFile, workloadsTooLong } from './file.js';
 import { sameWorkload, type Workload } from './model.js';
+import { watchPath } from './watch-path.js';
 
 export interface WatchOptions {
   /** Path of the YAML list of workloads. */

@@ -12,9 +12,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { watchPath } from '../../agent/cli/watch-path.js';
 import type { Workload } from '../../agent/workload/model.js';
 import { WorkloadsFault, watchWorkloads } from '../../agent/workload/watch.js';
+import { watchPath } from '../../agent/workload/watch-path.js';
 
 let dir: string;
 let open: { close(): unknown }[];
