@@ -44,7 +44,7 @@ build: setup $(object) $(abi) $(addon) $(program) $(act) $(render) ## compile th
 demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
 	@deploy/demo/run $(if $(HOST),--host)
 
-test: ## everything: lint, types, unit tests, and the kernel suite on three kernels
+test: ## everything: lint, types, unit tests, the kernel suite on three kernels, a real cluster
 	@test/all
 
 ##@ Parts
@@ -57,6 +57,9 @@ test-api: build ## the tests against a real API server, from KUBEBUILDER_ASSETS 
 
 test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, default all (TESTS=filter)
 	@test/vm/suite $(if $(MEM),-m $(MEM)) $(if $(TIMEOUT),-t $(TIMEOUT)) $(or $(KERNEL),$(KERNELS)) -- $(TESTS)
+
+test-cluster: build ## the tests on a real cluster, from KUBEBUILDER_ASSETS: KERNEL=6.1 6.12 … of its node (TESTS=filter)
+	@test/cluster/suite $(or $(KERNEL),6.1) -- $(TESTS)
 
 test-native-asan: setup $(object) $(abi) ## the addon's unit tests under the address and undefined-behaviour sanitizers
 	@test/asan
@@ -87,7 +90,7 @@ fmt: setup ## format the sources
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-native-asan bench vm lint check manifests fmt clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-cluster test-native-asan bench vm lint check manifests fmt clean
 
 # ---- what is built from what
 

@@ -1,8 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * `unit` runs anywhere; `api` wherever Kubernetes' programs are (KUBEBUILDER_ASSETS); `kernel` loads programs into the running kernel and belongs
- * in a virtual machine (`make test-kernel KERNEL=6.12`), where everything is some twenty times slower.
+ * `unit` runs anywhere; `api` and `cluster` where Kubernetes' programs are (KUBEBUILDER_ASSETS), `cluster` with its
+ * node in a virtual machine; `kernel` loads programs into the running kernel and belongs in a virtual machine
+ * (`make test-kernel KERNEL=6.12`), where everything is some twenty times slower.
  */
 export default defineConfig({
   cacheDir: '.cache/vitest',
@@ -16,6 +17,16 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 180_000,
           // every file has a control plane of its own, which is work enough for a small machine
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'cluster',
+          include: ['test/cluster/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          // every file has a cluster of its own
           fileParallelism: false,
         },
       },
