@@ -164,7 +164,7 @@ static __always_inline void set_question(struct scratch *s, struct caller *c, u3
 	s->region = c->tables.region;
 	s->generation = c->generation;
 	s->workload = c->id;
-	s->home = c->workload->home;
+	s->home = c->subject ? c->subject->home : 0;
 	s->domain = domain;
 	s->decide = decide;
 	s->operation = operation;
@@ -361,7 +361,7 @@ static __always_inline void identify(struct cached *k, struct caller *c, struct 
 	k->mount = (u64)file->f_path.mnt;
 	k->parent = (u64)dentry->d_parent->d_inode;
 	k->name = dentry->d_name.hash | (u64)dentry->d_name.len << 32;
-	k->tables = c->generation | (u64)c->id << 32;
+	k->tables = c->generation | (c->subject->home ^ c->subject->home >> 32) << 32;
 }
 
 /* For hooks that are given an open file: most answers come from the inode's own cache. */

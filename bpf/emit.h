@@ -170,6 +170,29 @@ static __noinline void report_start(struct scratch *s, struct subject *who, stru
 	send(s, e, at, RING_TELEMETRY, w);
 }
 
+/* A pod's or a container's cgroup has been made: the agent finds out whose. */
+static __noinline void report_cgroup(struct scratch *s, u64 id, u32 workload, const char *path)
+{
+	struct event *e = (void *)s->event;
+	struct workload *w = bpf_map_lookup_elem(&workloads, &workload);
+	long length = bpf_probe_read_kernel_str(s->name, 256, path);
+
+	if (!w || length < 1)
+		return;
+	length = (length - 1) & 255;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = bpf_ktime_get_boot_ns();
+	e->count = 1;
+	e->workload = workload;
+	e->exec_id = id;
+	e->operation = OPERATION_CGROUP;
+	s->domain = DOMAIN_FILE;
+	s->off = NAME_MAX_BYTES - length;
+	if (length)
+		bpf_probe_read_kernel(&s->name[s->off & (NAME_MAX_BYTES - 1)], length, path);
+	send(s, e, 0, RING_TELEMETRY, w);
+}
+
 /* Reports the question in s: rule id and action that settled it, and what became of it. */
 static __noinline void report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
 {

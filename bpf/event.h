@@ -36,6 +36,7 @@ enum operation {
 	OPERATION_LISTEN,
 	OPERATION_ACCEPT,
 	OPERATION_CAPABLE,
+	OPERATION_CGROUP, /* a pod's or a container's cgroup was made; exec_id is its id, the object its path */
 };
 
 enum ring {
@@ -99,10 +100,29 @@ struct event {
 struct workload {
 	/* region's offset in the arena | generation << 32; 0 = nothing is enforced. One store flips it. */
 	unsigned long long set;
-	unsigned long long home; /* id of the mount namespace its names are given in; set by its first exec */
 	unsigned long long denied;
 	unsigned long long matched;
 	unsigned long long lost[4]; /* by enum ring: events that did not fit */
+	unsigned int round; /* of the last look at all tasks that met one of its */
+};
+
+/* What the agent tells the programs while they run, and an agent the next. */
+struct settings {
+	unsigned int unknown; /* workload of the pods whose uid is not known; 0 = the names of cgroups mean nothing */
+	unsigned int host; /* workload of the node's own processes; 0 = they are not judged */
+	unsigned int sandbox_first; /* the runtime makes a pod's sandbox before its containers */
+	unsigned int generation; /* the last one given to tables */
+	unsigned int round; /* of looking at all tasks */
+};
+
+/* Whose a cgroup is. */
+struct binding {
+	unsigned int workload; /* 0 = nobody's, as a pod's sandbox: not judged */
+	unsigned int flags; /* enum binding_flag */
+};
+
+enum binding_flag {
+	BINDING_POD = 1, /* a pod's cgroup; those of its containers lie directly below */
 };
 
 /* Repeats of the same (workload, rule, object) within a window are one record: the first is reported at

@@ -57,28 +57,178 @@ int BPF_PROG(task_alloc, struct task_struct *task, unsigned long clone_flags)
 	return 0;
 }
 
-/* Below a workload's cgroup every cgroup is the workload's; one that was announced by path becomes one. */
+/* --- which pod, and which container, by the names that kubelet and the runtimes give to cgroups --- */
+
+#define CGROUP_NAME_MAX 128
+
+static __always_inline bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+struct naming_cgroup { struct scratch *s; u32 at; };
+
+/* Finds "pod" at the beginning or behind a dash; the last one counts. */
+static long find_pod(u32 i, struct naming_cgroup *n)
+{
+	const char *name = n->s->name;
+
+	i &= CGROUP_NAME_MAX - 1;
+	if (!name[i])
+		return 1;
+	if (name[i] == 'p' && name[i + 1] == 'o' && name[i + 2] == 'd' && (!i || name[(i - 1) & (CGROUP_NAME_MAX - 1)] == '-'))
+		n->at = i + 3;
+	return 0;
+}
+
+/* Finds what is behind the last dash. */
+static long find_last(u32 i, struct naming_cgroup *n)
+{
+	char c = n->s->name[i & (CGROUP_NAME_MAX - 1)];
+
+	if (c == '-')
+		n->at = i + 1;
+	return !c;
+}
+
+/* `pod<uid>`, `kubepods-burstable-pod<uid with underscores>.slice` (kubelet's cgroup managers): the uid of s->name.
+ * That of a static pod is 32 digits, of any other 36 characters. */
+static __always_inline bool pod_of(struct scratch *s, struct pod_uid *uid)
+{
+	struct naming_cgroup n = { s };
+	u32 length = 0, at;
+
+	bpf_loop(CGROUP_NAME_MAX, find_pod, &n, 0);
+	at = n.at;
+	if (!at)
+		return false;
+	for (int i = 0; i < POD_UID_MAX; i++) {
+		char c = s->name[(at + i) & 255];
+
+		if (c == '_')
+			c = '-';
+		if (c != '-' && !is_hex(c))
+			break;
+		uid->text[i] = c;
+		length++;
+	}
+	return length == 32 || length == 36;
+}
+
+/* `<id>`, `cri-containerd-<id>.scope`, `crio-<id>.scope`: the container's id in s->name, 64 digits. */
+static __always_inline bool container_of_name(struct scratch *s, struct container_id *id)
+{
+	struct naming_cgroup n = { s };
+	u32 at;
+
+	bpf_loop(CGROUP_NAME_MAX, find_last, &n, 0);
+	at = n.at;
+	for (int i = 0; i < CONTAINER_ID_MAX; i++) {
+		char c = s->name[(at + i) & 255];
+
+		if (!is_hex(c))
+			return false;
+		id->text[i] = c;
+	}
+	return true;
+}
+
+/* CRI-O's monitor runs in a cgroup of its own in the pod's, and starts the runtime from there: the node's, not the pod's. */
+static __always_inline bool is_monitor(const char *name)
+{
+	static const char monitor[] = "crio-conmon-";
+
+	for (int i = 0; i < (int)sizeof(monitor) - 1; i++)
+		if (name[i] != monitor[i])
+			return false;
+	return true;
+}
+
+/* Whose a new cgroup directly below a pod's is. It stays the pod's where that cannot be told yet. */
+static __always_inline void bind_container(struct scratch *s, struct settings *set, struct cgroup *pod, struct binding *to)
+{
+	struct container_id id = {};
+	u32 *known = NULL;
+
+	if (container_of_name(s, &id))
+		known = bpf_map_lookup_elem(&containers, &id);
+	if (known)
+		to->workload = *known;
+	else if (is_monitor(s->name) || (set->sandbox_first && BPF_CORE_READ(pod, nr_descendants) == 1))
+		to->workload = 0;
+}
+
+/*
+ * Whose a new cgroup is, before any task can be in it. Below a container's, all are the container's. Below a pod's
+ * are its containers'. Else its name may be a pod's, or its path one that was announced; what is left is its parent's.
+ * Fails towards the parent's; the agent's next look finds it.
+ */
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 {
-	u64 id = BPF_CORE_READ(cgroup, kn, id), up = 0;
+	u64 id = BPF_CORE_READ(cgroup, kn, id), up = 0, *home;
 	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
+	struct settings *set = get_settings();
+	struct binding *above = NULL, to = {};
+	struct cgroup *over = NULL;
 	struct cgroup_path key = {};
-	u32 *workload = NULL;
+	struct scratch *s = NULL;
+	bool bound = false, host;
+	u32 *workload;
 
+	/* version 1's hierarchies have ids of their own that mean nothing here */
+	if (!set || BPF_CORE_READ(cgroup, root, hierarchy_id))
+		return 0;
 	if (parent) {
-		struct cgroup *above = (void *)parent - bpf_core_field_offset(struct cgroup, self);
+		over = (void *)parent - bpf_core_field_offset(struct cgroup, self);
+		up = BPF_CORE_READ(over, kn, id);
+		above = bpf_map_lookup_elem(&cgroups, &up);
+	}
+	if (above) {
+		to.workload = above->workload;
+		bound = true;
+	}
+	host = set->host && to.workload == set->host;
+	if (set->unknown && (!bound || host || above->flags & BINDING_POD)) {
+		s = take_scratch();
+		if (!s)
+			goto out;
+		__builtin_memset(s->name, 0, 256);
+		bpf_probe_read_kernel_str(s->name, CGROUP_NAME_MAX, BPF_CORE_READ(cgroup, kn, name));
+		if (above && above->flags & BINDING_POD) {
+			bind_container(s, set, over, &to);
+			report_cgroup(s, id, to.workload, path);
+		} else {
+			struct pod_uid uid = {};
 
-		up = BPF_CORE_READ(above, kn, id);
-		workload = bpf_map_lookup_elem(&cgroups, &up);
+			if (pod_of(s, &uid)) {
+				workload = bpf_map_lookup_elem(&pods, &uid);
+				to.workload = workload ? *workload : set->unknown;
+				to.flags = BINDING_POD;
+				bound = true;
+				if (!workload)
+					report_cgroup(s, id, to.workload, path);
+			}
+		}
+		give_scratch(s);
 	}
-	if (!workload) {
-		if (bpf_probe_read_kernel_str(key.path, sizeof(key.path), path) < 0)
-			return 0;
-		workload = bpf_map_lookup_elem(&cgroup_paths, &key);
+	if (!bound || host) {
+		if (!(to.flags & BINDING_POD) && bpf_probe_read_kernel_str(key.path, sizeof(key.path), path) > 0) {
+			workload = bpf_map_lookup_elem(&cgroup_paths, &key);
+			if (workload) {
+				to.workload = *workload;
+				bound = true;
+			}
+		}
 	}
-	if (workload && bpf_map_update_elem(&cgroups, &id, workload, BPF_ANY))
+out:
+	if (!bound)
+		return 0;
+	if (bpf_map_update_elem(&cgroups, &id, &to, BPF_ANY))
 		count_failure(FAILURE_CGROUP);
+	home = bpf_map_lookup_elem(&cgroup_homes, &up);
+	if (home)
+		bpf_map_update_elem(&cgroup_homes, &id, home, BPF_ANY);
 	return 0;
 }
 
@@ -87,31 +237,37 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 {
 	u64 id = BPF_CORE_READ(cgroup, kn, id);
 
+	if (BPF_CORE_READ(cgroup, root, hierarchy_id))
+		return 0;
 	bpf_map_delete_elem(&cgroups, &id);
+	bpf_map_delete_elem(&cgroup_homes, &id);
 	return 0;
 }
 
-/* Where this workload's names are given from: the first mount namespace that it runs in. */
-static __always_inline void settle(struct scratch *s, struct task_struct *task, u32 workload)
+/* Where the names of a cgroup's tasks are given from: the mount namespace of its first program. joined: there was one. */
+static __always_inline u64 settle(struct scratch *s, struct task_struct *task, u64 cgroup, bool *joined)
 {
-	struct workload *w = bpf_map_lookup_elem(&workloads, &workload);
 	struct mnt_namespace *ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
-	u64 id;
+	u64 *home = bpf_map_lookup_elem(&cgroup_homes, &cgroup), id;
 
-	if (!w || w->home || !ns)
-		return;
+	*joined = home != NULL;
+	if (home)
+		return *home;
+	if (!ns)
+		return 0;
 	id = mounts_id(ns);
 	take_originals(s, (u64)ns, id);
-	w->home = id;
+	bpf_map_update_elem(&cgroup_homes, &cgroup, &id, BPF_NOEXIST);
+	return id;
 }
 
 /* The program that a task runs, as its name is now. */
-static __always_inline void take_program(struct scratch *s, struct task_struct *task, struct subject *who, u64 home)
+static __always_inline void take_program(struct scratch *s, struct task_struct *task, struct subject *who)
 {
 	struct file *exe = BPF_CORE_READ(task, mm, exe_file);
 	u64 dentry, mount;
 
-	s->home = home;
+	s->home = who->home;
 	who->script_length = 0;
 	who->program_length = 0;
 	who->classes = 0;
@@ -123,34 +279,55 @@ static __always_inline void take_program(struct scratch *s, struct task_struct *
 	who->program_length = store_name(s, who->program, &who->flags);
 }
 
-/* Read by the agent after it has written `cgroups`: the tasks that are in a workload's cgroup already. It reads
- * twice, so that a child of a task that was not yet adopted is not missed either. */
+/* A look at all tasks has met this one: neither its workload's number nor its mounts may be given up. */
+static __always_inline void mark(struct settings *set, struct subject *who)
+{
+	struct workload *w = bpf_map_lookup_elem(&workloads, &who->workload);
+	u32 *round = bpf_map_lookup_elem(&homes, &who->home);
+
+	if (w)
+		w->round = set->round;
+	if (round)
+		*round = set->round;
+}
+
+/* Read by the agent after it has written `cgroups`: the tasks that are in a workload's cgroup already, and those whose
+ * cgroup turned out to be another's. It reads twice, so that a child of a task that was not met yet is not missed either. */
 SEC("iter/task")
 int adopt(struct bpf_iter__task *ctx)
 {
+	struct settings *set = get_settings();
 	struct task_struct *task = ctx->task;
+	struct binding *b;
 	struct subject *who;
 	struct scratch *s;
 	struct file *exe;
 	struct mnt_namespace *ns, *exe_ns;
-	struct workload *w;
 	struct mount *m;
-	u32 *workload;
+	bool joined;
 	u64 cgroup;
 
-	if (!task)
+	if (!task || !set)
 		return 0;
 	if (BPF_CORE_READ(task, tgid) == 1 && !host_mounts) {
 		ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
 		if (ns)
 			host_mounts = mounts_id(ns);
 	}
-	cgroup = task_cgroup(task);
-	workload = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!workload || BPF_CORE_READ(task, flags) & PF_KTHREAD)
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return 0;
 	who = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (who)
+	if (who) {
+		cgroup = who->cgroup;
+		b = bpf_map_lookup_elem(&cgroups, &cgroup);
+		if (b && b->workload != who->workload)
+			who->workload = b->workload;
+		mark(set, who);
+		return 0;
+	}
+	cgroup = task_cgroup(task);
+	b = bpf_map_lookup_elem(&cgroups, &cgroup);
+	if (!b || !b->workload)
 		return 0;
 	/* Inside of a container, but running the node's program: the runtime, still setting up. Its exec will be judged. */
 	ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
@@ -161,22 +338,22 @@ int adopt(struct bpf_iter__task *ctx)
 	exe_ns = BPF_CORE_READ(m, mnt_ns);
 	if (exe_ns != ns && exe_ns && (u64)exe_ns < (u64)-4096 && mounts_id(exe_ns) == host_mounts)
 		return 0;
-	w = bpf_map_lookup_elem(&workloads, workload);
 	s = take_scratch();
-	if (!w || !s)
-		goto out;
+	if (!s)
+		return 0;
 	who = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!who) {
 		count_failure(FAILURE_BIND);
 		goto out;
 	}
-	who->workload = *workload;
-	settle(s, task, *workload);
-	take_program(s, task, who, w->home);
+	who->workload = b->workload;
+	who->cgroup = cgroup;
+	who->home = settle(s, task, cgroup, &joined);
+	take_program(s, task, who);
 	who->exec_id = BPF_CORE_READ(task, start_boottime) << 8;
+	mark(set, who);
 out:
-	if (s)
-		give_scratch(s);
+	give_scratch(s);
 	return 0;
 }
 

@@ -106,7 +106,8 @@ struct nsproxy { struct mnt_namespace *mnt_ns; };
 struct kernfs_node { const char *name; u64 id; };
 struct cgroup;
 struct cgroup_subsys_state { struct cgroup *cgroup; struct cgroup_subsys_state *parent; };
-struct cgroup { struct cgroup_subsys_state self; struct kernfs_node *kn; };
+struct cgroup_root { int hierarchy_id; };
+struct cgroup { struct cgroup_subsys_state self; struct kernfs_node *kn; struct cgroup_root *root; int nr_descendants; };
 struct css_set { struct cgroup *dfl_cgrp; };
 struct bpf_local_storage;
 struct task_struct {

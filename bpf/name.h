@@ -371,8 +371,10 @@ static long take_step(u32 i, struct walk *w)
 /* Notes the mounts of a namespace as originals, once. */
 static __noinline void take_originals(struct scratch *s, u64 ns, u64 id)
 {
+	struct settings *set = get_settings();
 	struct walk w = { s };
-	u32 one = 1;
+	/* newer than any look at all tasks, so that it is not given up before its first task is met */
+	u32 round = set ? set->round + 1 : 1;
 
 	if (bpf_map_lookup_elem(&homes, &id))
 		return;
@@ -380,7 +382,7 @@ static __noinline void take_originals(struct scratch *s, u64 ns, u64 id)
 	s->visit = s->visit_root = (u64)BPF_CORE_READ((struct mnt_namespace *)ns, root);
 	s->visit_ascend = 0;
 	bpf_loop(1 << 17, take_step, &w, 0);
-	if (bpf_map_update_elem(&homes, &id, &one, BPF_ANY))
+	if (bpf_map_update_elem(&homes, &id, &round, BPF_ANY))
 		count_failure(FAILURE_MOUNTS_FULL);
 }
 

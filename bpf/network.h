@@ -267,6 +267,7 @@ static __always_inline bool receive_for(struct caller *c, struct socket *sock)
 		return false;
 	}
 	r->workload = c->subject->workload;
+	r->cgroup = c->subject->cgroup;
 	return true;
 }
 
@@ -329,8 +330,14 @@ int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct req
 	struct caller c = {};
 	struct traffic n = { .operation = OPERATION_ACCEPT, .kind = SOCKET_TCP, .protocol = IPPROTO_TCP };
 	struct receiver *r = bpf_sk_storage_get(&receivers, sk, 0, 0);
+	struct binding *b;
+	u64 cgroup;
 
-	if (!r || !find_tables(&c, r->workload))
+	if (!r)
+		return 0;
+	cgroup = r->cgroup;
+	b = bpf_map_lookup_elem(&cgroups, &cgroup);
+	if (!find_tables(&c, b ? b->workload : r->workload))
 		return 0;
 	if (BPF_CORE_READ(req, __req_common.skc_family) == AF_INET) {
 		set_ipv4(&n.peer, BPF_CORE_READ(req, __req_common.skc_daddr));

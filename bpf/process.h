@@ -10,11 +10,12 @@ SEC("lsm/bprm_creds_for_exec")
 int BPF_PROG(bprm_creds_for_exec, struct linux_binprm *bprm)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct settings *set = get_settings();
 	struct subject *who = NULL;
-	struct workload *w;
+	struct binding *b;
 	struct scratch *s;
 	struct mount *m;
-	u32 *workload;
+	bool joined = false;
 	u64 cgroup;
 
 	if (task->bpf_storage)
@@ -22,34 +23,33 @@ int BPF_PROG(bprm_creds_for_exec, struct linux_binprm *bprm)
 	if (who) {
 		who->pending_files = 0;
 		who->pending_waits = 0;
-		return 0;
+		/* one of the node's own may be about to become a container */
+		if (!set || !set->host || who->workload != set->host)
+			return 0;
 	}
 	cgroup = bpf_get_current_cgroup_id();
-	workload = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!workload)
+	b = bpf_map_lookup_elem(&cgroups, &cgroup);
+	if (!b || b->workload == (who ? who->workload : 0))
 		return 0;
 	/* The runtime copies itself to a memfd (or a detached mount) and execs that, still in the node's mount
 	 * namespace, before it goes inside: not the entrypoint yet. */
 	m = real_mount(bprm->file->f_path.mnt);
 	if (mounts_nowhere(m) && mounts_id(BPF_CORE_READ(task, nsproxy, mnt_ns)) == host_mounts)
 		return 0;
-	w = bpf_map_lookup_elem(&workloads, workload);
-	if (!w)
-		return 0;
+	s = take_scratch();
+	if (!s)
+		return -EACCES;
 	who = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!who) {
 		count_failure(FAILURE_BIND);
+		give_scratch(s);
 		return -EACCES;
 	}
-	who->workload = *workload;
-	who->flags = SUBJECT_UNSTARTED | (w->home ? SUBJECT_JOINED : 0);
-	if (!w->home) {
-		s = take_scratch();
-		if (!s)
-			return -EACCES;
-		settle(s, task, *workload);
-		give_scratch(s);
-	}
+	who->workload = b->workload;
+	who->cgroup = cgroup;
+	who->home = settle(s, task, cgroup, &joined);
+	who->flags = SUBJECT_UNSTARTED | (joined ? SUBJECT_JOINED : 0);
+	give_scratch(s);
 	return 0;
 }
 
@@ -112,7 +112,7 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 		bpf_loop(WAITING_LIMIT, keep_step, &k, 0);
 		denied = denied || k.failed;
 	} else {
-		s->home = c.workload->home;
+		s->home = c.subject->home;
 		name_object(s, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt));
 	}
 	if (!c.subject->pending_files) {
@@ -228,7 +228,7 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 	c.subject->exec_id = bpf_ktime_get_boot_ns() << 8 | (bpf_get_smp_processor_id() & 255);
 	c.subject->classes = 0;
 	c.workload = bpf_map_lookup_elem(&workloads, &c.subject->workload);
-	s->home = c.workload ? c.workload->home : 0;
+	s->home = c.subject->home;
 	name_object(s, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt));
 	c.subject->program_length = store_name(s, c.subject->program, &c.subject->flags);
 	c.subject->script_length = 0;

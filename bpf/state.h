@@ -54,6 +54,8 @@ struct subject {
 	/* SUBJECT_WORD of the tables' generation and the classes, of the program and of the script that it interprets,
 	 * in those tables; one word, since a child may be reading it. 0 = not read yet. */
 	u64 classes;
+	u64 home; /* id of the mount namespace that names are given in */
+	u64 cgroup; /* where it became part of the workload; who owns that may turn out later */
 	u32 workload;
 	u16 flags;
 	u16 program_length;
@@ -76,14 +78,55 @@ struct {
 	__type(value, struct subject);
 } tasks SEC(".maps");
 
-/* cgroup id -> workload */
+/* cgroup id -> whose it is */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4 * MAX_WORKLOADS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u64);
-	__type(value, u32);
+	__type(value, struct binding);
 } cgroups SEC(".maps");
+
+/* cgroup id -> id of the mount namespace that its first program ran in */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u64);
+} cgroup_homes SEC(".maps");
+
+#define POD_UID_MAX 40
+struct pod_uid { char text[POD_UID_MAX]; }; /* as in the API, with dashes; NUL behind */
+
+/* Pods of this node -> the workload that their containers are part of until it is known which one they are */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pod_uid);
+	__type(value, u32);
+} pods SEC(".maps");
+
+#define CONTAINER_ID_MAX 64
+struct container_id { char text[CONTAINER_ID_MAX]; };
+
+/* Containers that are known before their cgroup is made -> workload, or 0 = nobody's */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * MAX_WORKLOADS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct container_id);
+	__type(value, u32);
+} containers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
 
 #define CGROUP_PATH_MAX 256
 struct cgroup_path { char path[CGROUP_PATH_MAX]; };
@@ -126,7 +169,7 @@ struct {
 	__type(value, u64);
 } roots SEC(".maps");
 
-/* Mount namespaces whose originals have been taken. */
+/* Mount namespaces whose originals have been taken -> the last look at all tasks that met one of theirs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4 * MAX_WORKLOADS);
@@ -142,7 +185,7 @@ struct cached {
 	u64 mount;
 	u64 parent; /* the parent directory's inode */
 	u64 name; /* hash | length << 32, as the dentry cache has it */
-	u64 tables; /* generation | workload << 32 */
+	u64 tables; /* generation | the mount namespace of names << 32 */
 	u64 sequence; /* rename_lock | mount_lock << 32 */
 	u64 answer; /* subject class, enum domain << 16, decision << 32 */
 	u64 sum;
@@ -160,7 +203,8 @@ struct {
 
 /* A socket that receives on behalf of a workload. */
 struct receiver {
-	u32 workload;
+	u64 cgroup; /* as in struct subject */
+	u32 workload; /* what it was, where the cgroup is gone */
 };
 
 struct {
@@ -281,6 +325,13 @@ static __always_inline void count_failure(u32 failure)
 
 	if (n)
 		__sync_fetch_and_add(n, 1);
+}
+
+static __always_inline struct settings *get_settings(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
 }
 
 static __always_inline struct scratch *take_scratch(void)

@@ -10,10 +10,12 @@ const { types } = JSON.parse(
 const byId = new Map(types.map((t) => [t.id, t]));
 const ENUMS = [
   'operation', 'ring', 'verdict', 'event_flag', 'failure', 'action', 'condition', 'domain', 'decide', 'column',
-  'preset', 'socket_kind',
+  'preset', 'socket_kind', 'binding_flag',
 ];
-const STRUCTS = ['event', 'workload', 'fold', 'set_header', 'rule', 'decision', 'entry', 'original', 'root_key'];
-const LIMITS = ['workloads', 'folds', 'arena'];
+const STRUCTS = ['event', 'workload', 'fold', 'set_header', 'rule', 'decision', 'entry', 'original', 'root_key', 'settings',
+  'binding',
+];
+const LIMITS = ['workloads', 'folds', 'arena', 'pods', 'containers'];
 
 function sizeOf(id) {
   const t = byId.get(id);
@@ -48,7 +50,7 @@ lines.push('} as const;', '');
 
 // A map's limits are the array lengths that its definition's members point to.
 const maps = types.find((t) => t.kind === 'DATASEC' && t.name === '.maps');
-lines.push('/** Of the maps: entries, and bytes of a value. */', 'export const maps = {');
+lines.push('/** Of the maps: entries, and bytes of a key and of a value. */', 'export const maps = {');
 for (const name of LIMITS) {
   const variable = maps.vars.map((v) => byId.get(v.type_id)).find((v) => v.name === name);
   const definition = byId.get(variable.type_id);
@@ -58,7 +60,8 @@ for (const name of LIMITS) {
   };
   const value = limit('value');
   const size = value ? sizeOf(value.id) : limit('value_size').nr_elems;
-  lines.push(`  ${name}: { entries: ${limit('max_entries').nr_elems}, valueSize: ${size} },`);
+  const key = sizeOf(limit('key').id);
+  lines.push(`  ${name}: { entries: ${limit('max_entries').nr_elems}, keySize: ${key}, valueSize: ${size} },`);
 }
 lines.push('} as const;', '');
 mkdirSync('agent/kernel', { recursive: true });

@@ -25,14 +25,13 @@ export class ContainerKiller {
       ) {
         continue;
       }
+      const cgroup = enforcer.cgroupOf(workload);
+      if (cgroup === undefined) continue;
       try {
-        writeFileSync(join(workload.cgroup, 'cgroup.kill'), '1');
-        this.#log.warn(
-          { cgroup: workload.cgroup, rule: record.rule, policy: record.policy },
-          'container killed',
-        );
+        writeFileSync(join(cgroup, 'cgroup.kill'), '1');
+        this.#log.warn({ cgroup, rule: record.rule, policy: record.policy }, 'container killed');
       } catch (error) {
-        this.#log.error({ cgroup: workload.cgroup, error }, 'cannot kill the container');
+        this.#log.error({ cgroup, error }, 'cannot kill the container');
       }
     }
   }

@@ -103,6 +103,9 @@ function columns(record: BelayRecord): string[] {
   if (record.type === 'failure') {
     return [time, pc.yellow('failure'), '', '', '', '', printable(record.failure), '', String(record.count)];
   }
+  if (record.type === 'unknown-pod') {
+    return [time, pc.yellow('unknown'), '', `pod ${record.podUid}`, '', '', printable(record.cgroup), '', ''];
+  }
   const workload = printable(`${record.namespace}/${record.pod}/${record.container}`);
   if (record.type === 'gap') {
     return [time, pc.yellow('gap'), '', workload, '', '', `events lost (${record.ring})`, '', record.lost];

@@ -1,6 +1,7 @@
 import { enums } from '../kernel/abi.js';
 import type { Attribution } from '../kernel/enforcer.js';
 import { CAPABILITIES } from '../policy/vocabulary.js';
+import { podOfCgroup } from '../workload/cgroup-names.js';
 import type { RawEvent } from './decode.js';
 
 /**
@@ -113,7 +114,19 @@ export interface FailureRecord {
   readonly count: number;
 }
 
-export type BelayRecord = AlertRecord | ExecRecord | GapRecord | FailureRecord;
+/** A pod that the agent does not know of has come to this node: it gets the posture for unknown pods. */
+export interface UnknownPodRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'unknown-pod';
+  readonly time: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly podUid: string;
+  /** Below the hierarchy's root. */
+  readonly cgroup: string;
+}
+
+export type BelayRecord = AlertRecord | ExecRecord | GapRecord | FailureRecord | UnknownPodRecord;
 
 const O = enums.operation;
 const FLAG = enums.event_flag;
@@ -263,5 +276,21 @@ export function execRecord(raw: RawEvent, { workload }: Attribution, context: Re
     container: workload?.container ?? '',
     process: processOf(raw),
     count: raw.count.toString(),
+  };
+}
+
+export function unknownPodRecord(raw: RawEvent, cgroup: string, context: RecordContext): UnknownPodRecord {
+  const uid = cgroup
+    .split('/')
+    .map(podOfCgroup)
+    .find((found) => found !== undefined);
+  return {
+    schema: 'belay.v1',
+    type: 'unknown-pod',
+    time: (context.bootTime + raw.time).toString(),
+    sequence: context.sequence.toString(),
+    node: context.node,
+    podUid: uid ?? '',
+    cgroup,
   };
 }

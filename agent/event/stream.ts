@@ -3,7 +3,7 @@ import { enums, maps } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
 import { decodeBatch, type RawEvent } from './decode.js';
-import { alertRecord, type BelayRecord, execRecord, type RecordContext } from './record.js';
+import { alertRecord, type BelayRecord, execRecord, type RecordContext, unknownPodRecord } from './record.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;
 const SWEEP_MS = 500;
@@ -19,6 +19,7 @@ export class EventStream {
   readonly #kernel: Kernel;
   readonly #enforcer: Enforcer;
   readonly #emit: (record: BelayRecord) => void;
+  readonly #onCgroup: (path: string) => void;
   readonly #node = process.env.BELAY_NODE ?? hostname();
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, RawEvent>();
@@ -27,10 +28,20 @@ export class EventStream {
   #sequence = 0n;
   #timer: NodeJS.Timeout;
 
-  constructor(kernel: Kernel, enforcer: Enforcer, emit: (record: BelayRecord) => void) {
+  /**
+   * @param onCgroup a pod's or a container's cgroup was made; its path below the hierarchy's root. Before the records of
+   * what happened there.
+   */
+  constructor(
+    kernel: Kernel,
+    enforcer: Enforcer,
+    emit: (record: BelayRecord) => void,
+    onCgroup: (path: string) => void = () => {},
+  ) {
     this.#kernel = kernel;
     this.#enforcer = enforcer;
     this.#emit = emit;
+    this.#onCgroup = onCgroup;
     this.#failures = kernel.failures();
     kernel.read((batch) => this.#take(batch));
     this.#timer = setInterval(() => this.#sweep(FOLD_WINDOW_NS), SWEEP_MS);
@@ -45,6 +56,10 @@ export class EventStream {
 
   #take(batch: Buffer): void {
     for (const raw of decodeBatch(batch)) {
+      if (raw.operation === enums.operation.OPERATION_CGROUP) {
+        this.#cgroup(raw);
+        continue;
+      }
       if (raw.ring === enums.ring.RING_TELEMETRY) {
         this.#emit(execRecord(raw, this.#enforcer.attribute(raw.workload, 0, 0), this.#context()));
         continue;
@@ -57,6 +72,13 @@ export class EventStream {
       if (this.#firsts.size <= REMEMBERED) break;
       this.#firsts.delete(key);
     }
+  }
+
+  #cgroup(raw: RawEvent): void {
+    const path = raw.object.toString();
+    const { workload } = this.#enforcer.attribute(raw.workload, 0, 0);
+    if (workload?.place?.kind === 'unknown') this.#emit(unknownPodRecord(raw, path, this.#context()));
+    this.#onCgroup(path);
   }
 
   #alert(raw: RawEvent): void {

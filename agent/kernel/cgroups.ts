@@ -1,68 +1,224 @@
 import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { containerOfCgroup, podOfCgroup } from '../workload/cgroup-names.js';
+import { type Place, placeKey, type Workload } from '../workload/model.js';
 import type { Kernel } from './kernel.js';
 
 const ROOT = '/sys/fs/cgroup';
 
+/** Pods' cgroups lie at most so deep: slices for all pods, for a class of service, and the cgroup that kubelet was given. */
+const POD_DEPTH = 6;
+
+/** Where a workload is: a path, or a place that the kernel finds by name. */
+type Where = { readonly kind: 'cgroup'; readonly path: string } | Place;
+
+interface Claim {
+  readonly where: Where;
+  readonly workload: number;
+}
+
 /**
- * Which cgroups belong to which workload. The kernel binds new cgroups by itself, by their announced path or
- * by their parent; this tells it about those that exist, and looks again for what it may have missed.
+ * Which cgroups belong to which workload. The kernel binds new cgroups by itself: by the pod or container that they
+ * are named after, by their announced path, or by their parent. This tells it about those that exist, and looks again for
+ * what it may have missed.
  */
 export class CgroupBinder {
   readonly #kernel: Kernel;
-  readonly #claims = new Map<string, number>();
+  readonly #claims = new Map<string, Claim>();
+  /** Paths of the cgroups of pods, by uid, as seen last. */
+  readonly #pods = new Map<string, string>();
+  #host: number | undefined;
+  #unknown: number | undefined;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
   }
 
-  claim(path: string, workload: number): void {
-    this.#claims.set(path, workload);
-    this.#kernel.announceCgroup(below(path), workload);
-    this.#bindTree(path, workload);
-  }
-
-  release(path: string, workload: number): void {
-    this.#claims.delete(path);
-    this.#kernel.withdrawCgroup(below(path));
-    for (const id of this.#kernel.boundCgroups()) {
-      if (this.#kernel.workloadOfCgroup(id) === workload) this.#kernel.unbindCgroup(id);
+  /** Workloads' numbers are those of before where an agent before this one had claimed the same. */
+  claim(workload: Workload, id: number): void {
+    const where = whereOf(workload);
+    this.#claims.set(keyOf(where), { where, workload: id });
+    switch (where.kind) {
+      case 'cgroup':
+        this.#kernel.announceCgroup(below(where.path), id);
+        this.#bindTree(where.path, id);
+        break;
+      case 'pod':
+        this.#kernel.announcePod(where.uid, id);
+        this.#bindPod(where.uid);
+        break;
+      case 'container':
+      case 'nobody':
+        this.#kernel.announceContainer(where.id, id);
+        this.#bindPod(where.uid);
+        break;
+      case 'unknown':
+        this.#unknown = id;
+        this.#kernel.unknownPods = id;
+        this.#scan();
+        break;
+      case 'host':
+        this.#host = id;
+        this.#kernel.host = id;
+        this.#bindTree(ROOT, id);
+        break;
     }
   }
 
-  /** The number that pinned programs know a cgroup's workload by. */
-  previousOwner(path: string): number | undefined {
-    const id = cgroupId(path);
-    return id === undefined ? undefined : this.#kernel.workloadOfCgroup(id);
+  release(workload: Workload, id: number): void {
+    const where = whereOf(workload);
+    this.#claims.delete(keyOf(where));
+    if (where.kind === 'cgroup') this.#kernel.withdrawCgroup(below(where.path));
+    else if (where.kind === 'pod') this.#kernel.withdrawPod(where.uid);
+    else if ('id' in where) this.#kernel.withdrawContainer(where.id);
+    else if (where.kind === 'unknown') this.#kernel.unknownPods = this.#unknown = 0;
+    else this.#kernel.host = this.#host = 0;
+    for (const cgroup of this.#kernel.boundCgroups()) {
+      if (id !== 0 && this.#kernel.bindingOf(cgroup)?.workload === id) this.#kernel.unbindCgroup(cgroup);
+    }
+  }
+
+  /** The directory of a container's cgroup; undefined = it is not there, or not known. */
+  pathOf(workload: Workload): string | undefined {
+    const where = whereOf(workload);
+    if (where.kind === 'cgroup') return where.path;
+    const pod = 'id' in where ? this.#podPath(where.uid) : undefined;
+    if (pod === undefined || !('id' in where)) return undefined;
+    const name = subdirectories(pod).find((each) => containerOfCgroup(each) === where.id);
+    return name === undefined ? undefined : join(pod, name);
+  }
+
+  /** Whether a pod's or a container's cgroup is still there, whatever the API server says of it. */
+  lingers(workload: Workload): boolean {
+    const { place } = workload;
+    if (place?.kind !== 'pod') return place !== undefined && this.pathOf(workload) !== undefined;
+    const pod = this.#podPath(place.uid);
+    return pod !== undefined && subdirectories(pod).length > 0;
+  }
+
+  /** The number that pinned programs know a workload by. */
+  previousOwner(workload: Workload): number | undefined {
+    const where = whereOf(workload);
+    if (where.kind === 'pod') return this.#kernel.announcedPods().get(where.uid);
+    if ('id' in where) return this.#kernel.announcedContainers().get(where.id) || undefined;
+    if (where.kind !== 'cgroup') return undefined;
+    const id = cgroupId(where.path);
+    return (id === undefined ? undefined : this.#kernel.bindingOf(id)?.workload) || undefined;
+  }
+
+  /** Takes back what an agent before this one announced and nobody claims. */
+  forgetOthers(): void {
+    for (const uid of this.#kernel.announcedPods().keys())
+      if (!this.#claims.has(`pod:${uid}`)) this.#kernel.withdrawPod(uid);
+    for (const id of this.#kernel.announcedContainers().keys())
+      if (!this.#claims.has(`container:${id}`)) this.#kernel.withdrawContainer(id);
+  }
+
+  /**
+   * A pod's or a container's cgroup was made.
+   * @param path below the hierarchy's root
+   * @returns true if it was bound anew
+   */
+  made(path: string): boolean {
+    const uid = podOfCgroup(basename(path)) ?? podOfCgroup(basename(dirname(path)));
+    if (uid === undefined) return false;
+    this.#pods.set(uid, join(ROOT, podOfCgroup(basename(path)) === undefined ? dirname(path) : path));
+    return this.#bindPod(uid);
   }
 
   /** @returns true if a cgroup was found that was not bound */
   refresh(): boolean {
-    let found = false;
-    for (const [path, workload] of this.#claims) found = this.#bindTree(path, workload) || found;
+    let found = this.#scan();
+    for (const { where, workload } of this.#claims.values()) {
+      if (where.kind === 'cgroup') found = this.#bindTree(where.path, workload) || found;
+    }
+    if (this.#host) found = this.#bindTree(ROOT, this.#host) || found;
     return found;
   }
 
-  #bindTree(path: string, workload: number): boolean {
-    const id = cgroupId(path);
-    if (id === undefined) return false;
+  /** Looks where pods' cgroups are. */
+  #scan(): boolean {
+    if (!this.#unknown) return false;
+    const seen = new Map<string, string>();
+    const visit = (path: string, depth: number) => {
+      for (const name of subdirectories(path)) {
+        const uid = podOfCgroup(name);
+        if (uid !== undefined) seen.set(uid, join(path, name));
+        else if (depth > 1 && /kube|pod/.test(name)) visit(join(path, name), depth - 1);
+      }
+    };
+    visit(ROOT, POD_DEPTH);
+    this.#pods.clear();
+    for (const [uid, path] of seen) this.#pods.set(uid, path);
     let found = false;
-    if (this.#kernel.workloadOfCgroup(id) !== workload) {
-      this.#kernel.bindCgroup(id, workload);
-      found = true;
-    }
-    let entries: Dirent[];
-    try {
-      entries = readdirSync(path, { withFileTypes: true });
-    } catch {
-      return found; // it went away meanwhile
-    }
-    for (const entry of entries) {
-      const child = join(path, entry.name);
-      if (entry.isDirectory() && !this.#claims.has(child)) found = this.#bindTree(child, workload) || found;
+    for (const uid of seen.keys()) found = this.#bindPod(uid) || found;
+    return found;
+  }
+
+  #podPath(uid: string): string | undefined {
+    const known = this.#pods.get(uid);
+    if (known !== undefined && cgroupId(known) !== undefined) return known;
+    return undefined;
+  }
+
+  #bindPod(uid: string): boolean {
+    const path = this.#podPath(uid);
+    if (path === undefined) return false;
+    const pod = this.#claims.get(`pod:${uid}`)?.workload ?? this.#unknown;
+    if (!pod) return false;
+    let found = this.#bind(path, pod, true);
+    for (const name of subdirectories(path)) {
+      const id = containerOfCgroup(name);
+      const child = join(path, name);
+      const claim = id === undefined ? undefined : this.#claims.get(`container:${id}`);
+      if (claim !== undefined) found = this.#bindTree(child, claim.workload) || found;
+      // the kernel has seen that it is nobody's, if it was there to see it
+      else if (this.#bindingOf(child)?.workload !== 0) found = this.#bindTree(child, pod) || found;
     }
     return found;
   }
+
+  #bindingOf(path: string) {
+    const id = cgroupId(path);
+    return id === undefined ? undefined : this.#kernel.bindingOf(id);
+  }
+
+  #bind(path: string, workload: number, pod: boolean): boolean {
+    const id = cgroupId(path);
+    if (id === undefined) return false;
+    const before = this.#kernel.bindingOf(id);
+    if (before?.workload === workload && before.pod === pod) return false;
+    this.#kernel.bindCgroup(id, { workload, pod });
+    return true;
+  }
+
+  #bindTree(path: string, workload: number): boolean {
+    let found = path === ROOT && workload !== this.#host ? false : this.#bind(path, workload, false);
+    for (const name of subdirectories(path)) {
+      const child = join(path, name);
+      if (this.#claims.has(child) || (this.#unknown && podOfCgroup(name) !== undefined)) continue;
+      found = this.#bindTree(child, workload) || found;
+    }
+    return found;
+  }
+}
+
+function whereOf(workload: Workload): Where {
+  return workload.place ?? { kind: 'cgroup', path: workload.cgroup };
+}
+
+function keyOf(where: Where): string {
+  return where.kind === 'cgroup' ? where.path : placeKey(where);
+}
+
+function subdirectories(path: string): string[] {
+  let entries: Dirent[];
+  try {
+    entries = readdirSync(path, { withFileTypes: true });
+  } catch {
+    return []; // it went away meanwhile
+  }
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
 /** A cgroup v2 directory's inode number is the id that the programs see; undefined = it does not exist. */

@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
 import { compile, type PolicySet } from '../policy/compile.js';
+import { audited, strictly } from '../policy/derive.js';
 import type { Diagnostic, Policy, Postures } from '../policy/model.js';
 import type { RuleInfo } from '../policy/rules.js';
 import { selects } from '../policy/selector.js';
@@ -12,6 +12,7 @@ import type { Generation, Kernel, Published } from './kernel.js';
 /** Tables in the arena, with what their events' rule ids mean. */
 interface InForce extends Published {
   readonly key: string;
+  readonly policies: readonly Policy[];
   readonly rules: readonly RuleInfo[];
 }
 
@@ -19,7 +20,12 @@ interface Bound {
   readonly id: number;
   workload: Workload;
   set: InForce | undefined;
+  /** The kernel has been told where it is. */
+  claimed: boolean;
 }
+
+/** The number of what is not judged. */
+const NOBODY = 0;
 
 /** What an event needs to be told in people's terms. */
 export interface Attribution {
@@ -43,8 +49,10 @@ export class Enforcer {
   readonly #cgroups: CgroupBinder;
   readonly #bound = new Map<string, Bound>();
   readonly #byId = new Map<number, Workload>();
-  /** Numbers of workloads that were taken away, and their cgroups, while tasks there may still carry them. */
-  readonly #retired = new Map<number, string>();
+  /** Numbers that were a workload's, while tasks may still carry them. */
+  readonly #retired = new Set<number>();
+  /** Workloads that are said to be gone while their cgroup is still there: they stay in force. */
+  readonly #lingering = new Set<string>();
   readonly #sets = new Map<string, InForce>();
   readonly #rules = new Map<Generation, readonly RuleInfo[]>();
   readonly #names = new WeakMap<Policy, number>();
@@ -52,12 +60,20 @@ export class Enforcer {
   /** Bytes of tables made in this round. */
   #compiled = 0;
   #nextId = 1;
+  /** Workloads are gone whose numbers and mounts can be given up once no task needs them. */
+  #stale = false;
+  /** All workloads have been told once: what an agent before this one announced has been taken over or back. */
+  #settled = false;
   #policies: readonly Policy[] = [];
+  /** Those that can reach workloads of a namespace, by its name; made when asked for. */
+  readonly #ofNamespace = new Map<string, readonly Policy[]>();
+  #unfit: readonly Diagnostic[] = [];
 
   constructor(kernel: Kernel, postures: Postures) {
     this.#kernel = kernel;
     this.#postures = postures;
     this.#cgroups = new CgroupBinder(kernel);
+    for (const id of kernel.usedBefore()) this.#retired.add(id);
   }
 
   /**
@@ -66,6 +82,7 @@ export class Enforcer {
    */
   setPolicies(policies: readonly Policy[]): Diagnostic[] {
     this.#policies = policies;
+    this.#ofNamespace.clear();
     return this.#reconcile();
   }
 
@@ -73,46 +90,86 @@ export class Enforcer {
     const wanted = new Map(workloads.map((w) => [workloadKey(w), w]));
     const diagnostics: Diagnostic[] = [];
     for (const [key, bound] of this.#bound) {
+      this.#lingering.delete(key);
       if (wanted.has(key)) continue;
-      this.#cgroups.release(bound.workload.cgroup, bound.id);
-      this.#retired.set(bound.id, bound.workload.cgroup);
-      this.#kernel.enforce(bound.id, undefined);
-      this.#kernel.forgetHome(bound.id);
-      this.#bound.delete(key);
+      if (this.#cgroups.lingers(bound.workload)) this.#lingering.add(key);
+      else this.#drop(key, bound);
     }
     const fresh: Bound[] = [];
     for (const [key, workload] of wanted) {
       const bound = this.#bound.get(key);
       if (bound) {
         bound.workload = workload;
-        this.#byId.set(bound.id, workload);
+        if (bound.id !== NOBODY) this.#byId.set(bound.id, workload);
         continue;
       }
-      const id =
-        this.#cgroups.previousOwner(workload.cgroup) ?? this.#retiredId(workload.cgroup) ?? this.#takeId();
+      const id = workload.place?.kind === 'nobody' ? NOBODY : this.#idFor(workload);
       if (id === undefined) {
         diagnostics.push({
-          at: { file: workload.cgroup, line: 1, column: 1 },
+          at: { file: workload.cgroup || `${workload.namespace}/${workload.name}`, line: 1, column: 1 },
           severity: 'error',
           message: `this would be workload ${maps.workloads.entries}, one more than a node can have; it is not protected`,
         });
         continue;
       }
-      const added: Bound = { id, workload, set: undefined };
+      const added: Bound = { id, workload, set: undefined, claimed: false };
       this.#bound.set(key, added);
-      this.#byId.set(id, workload);
+      if (id !== NOBODY) this.#byId.set(id, workload);
       fresh.push(added);
     }
     // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
     diagnostics.push(...this.#reconcile());
-    for (const { id, workload } of fresh) this.#cgroups.claim(workload.cgroup, id);
+    for (const bound of fresh) this.#claim(bound);
     if (fresh.length > 0) this.#kernel.adopt();
+    if (!this.#settled) {
+      this.#cgroups.forgetOthers();
+      this.#settled = true;
+    }
     return diagnostics;
   }
 
-  /** Looks again at which cgroups exist; to be called now and then. */
+  /** The node's own processes are looked at only where policies want that. */
+  #claim(bound: Bound): void {
+    if (bound.claimed || (bound.workload.place?.kind === 'host' && bound.set === undefined)) return;
+    this.#cgroups.claim(bound.workload, bound.id);
+    bound.claimed = true;
+  }
+
+  #drop(key: string, bound: Bound): void {
+    if (bound.claimed) this.#cgroups.release(bound.workload, bound.id);
+    this.#bound.delete(key);
+    if (bound.id === NOBODY) return;
+    this.#kernel.enforce(bound.id, undefined);
+    this.#byId.delete(bound.id);
+    this.#retired.add(bound.id);
+    this.#stale = true;
+  }
+
+  /** The directory of a container's cgroup; undefined = it is not there, or not known. */
+  cgroupOf(workload: Workload): string | undefined {
+    return this.#cgroups.pathOf(workload);
+  }
+
+  /** The kernel has made a cgroup for a pod or a container; `path` is below the hierarchy's root. */
+  cgroupMade(path: string): void {
+    if (this.#cgroups.made(path)) this.#kernel.adopt();
+  }
+
+  /** Looks again at which cgroups exist, and gives up what nobody uses any more; to be called now and then. */
   refresh(): void {
-    if (this.#cgroups.refresh()) this.#kernel.adopt();
+    for (const key of this.#lingering) {
+      const bound = this.#bound.get(key);
+      if (bound !== undefined && this.#cgroups.lingers(bound.workload)) continue;
+      this.#lingering.delete(key);
+      if (bound !== undefined) this.#drop(key, bound);
+    }
+    const found = this.#cgroups.refresh();
+    if (!found && !this.#stale) return;
+    this.#kernel.adopt();
+    if (!this.#stale) return;
+    this.#stale = false;
+    this.#kernel.forgetHomes();
+    for (const id of this.#retired) if (!this.#kernel.hasTasks(id)) this.#retired.delete(id);
   }
 
   attribute(workload: number, generation: Generation, rule: number): Attribution {
@@ -128,24 +185,24 @@ export class Enforcer {
     return this.#sets.size;
   }
 
-  /** The number that the tasks of a cgroup carry which was a workload's before, and is one again. */
-  #retiredId(cgroup: string): number | undefined {
-    for (const [id, path] of this.#retired) {
-      if (path !== cgroup) continue;
-      this.#retired.delete(id);
-      return id;
+  /** How many workloads each policy is in force for, and why some are not. */
+  coverage(): { readonly workloads: ReadonlyMap<Policy, number>; readonly unfit: readonly Diagnostic[] } {
+    const workloads = new Map<Policy, number>();
+    for (const { workload, set } of this.#bound.values()) {
+      if (workload.containers !== undefined) continue;
+      for (const policy of set?.policies ?? []) workloads.set(policy, (workloads.get(policy) ?? 0) + 1);
     }
-    return undefined;
+    return { workloads, unfit: this.#unfit };
   }
 
-  #takeId(): number | undefined {
-    for (const [id, path] of this.#retired) if (!existsSync(path)) this.#retired.delete(id);
-    const used = new Set([...this.#retired.keys(), ...[...this.#bound.values()].map((b) => b.id)]);
+  #idFor(workload: Workload): number | undefined {
+    const before = this.#cgroups.previousOwner(workload);
+    if (before !== undefined && this.#retired.delete(before)) return before;
     // Numbers go round, so that one is not soon another's while old tasks may still carry it.
     for (let n = 1; n < maps.workloads.entries; n++) {
       const id = this.#nextId;
       this.#nextId = id + 1 === maps.workloads.entries ? 1 : id + 1;
-      if (used.has(id)) continue;
+      if (this.#byId.has(id) || this.#retired.has(id)) continue;
       this.#kernel.resetWorkload(id);
       return id;
     }
@@ -156,17 +213,23 @@ export class Enforcer {
     const diagnostics: Diagnostic[] = [];
     const retired: InForce[] = [];
     for (const bound of this.#bound.values()) {
-      const { workload } = bound;
-      const selected = this.#policies.filter((p) => selects(p, workload));
-      const key = selected
+      if (bound.id === NOBODY) continue;
+      const { selected, policies } = this.#select(bound.workload);
+      const postures = bound.workload.postures ?? this.#postures;
+      const key = `${policies
         .map((p) => this.#nameOf(p))
         .sort((a, b) => a - b)
-        .join();
-      if (bound.set?.key === key) continue;
-      const set = selected.length === 0 ? undefined : this.#setOf(key, selected, diagnostics);
+        .join()} ${postures.file} ${postures.network} ${postures.capabilities}`;
+      if (bound.set?.key === key || (bound.set === undefined && policies.length === 0)) continue;
+      const set =
+        policies.length === 0 ? undefined : this.#setOf(key, policies, selected, postures, diagnostics);
       if (set === 'unfit') continue;
       this.#kernel.enforce(bound.id, set);
       bound.set = set;
+      if (!bound.claimed && bound.workload.place?.kind === 'host') {
+        this.#claim(bound);
+        if (bound.claimed) this.#kernel.adopt();
+      }
     }
     const inForce = new Set([...this.#bound.values()].map((b) => b.set));
     for (const [key, set] of this.#sets) {
@@ -177,19 +240,53 @@ export class Enforcer {
     this.#kernel.retire(retired);
     if (this.#compiled > TRIM_BYTES) this.#kernel.trimSoon();
     this.#compiled = 0;
+    this.#unfit = diagnostics;
     return diagnostics;
   }
 
-  #setOf(key: string, policies: readonly Policy[], diagnostics: Diagnostic[]): InForce | 'unfit' {
+  /** The policies that reach a workload, and the form in which they do. */
+  #select(workload: Workload): { selected: readonly Policy[]; policies: readonly Policy[] } {
+    if (workload.policies !== undefined) return { selected: workload.policies, policies: workload.policies };
+    if (workload.enforcement === 'disabled') return { selected: [], policies: [] };
+    const of = { ...workload, host: workload.place?.kind === 'host' };
+    const selected: Policy[] = [];
+    const policies: Policy[] = [];
+    for (const policy of this.#candidates(of.host ? '' : workload.namespace)) {
+      const names = workload.containers ?? [workload.container];
+      const reached = names.filter((container) => selects(policy, { ...of, container })).length;
+      if (reached === 0) continue;
+      selected.push(policy);
+      const form = reached < names.length ? strictly(policy) : policy;
+      policies.push(workload.enforcement === 'audited' ? audited(form) : form);
+    }
+    return { selected, policies };
+  }
+
+  #candidates(namespace: string): readonly Policy[] {
+    let candidates = this.#ofNamespace.get(namespace);
+    if (candidates === undefined) {
+      candidates = this.#policies.filter((p) => p.scope !== 'namespace' || p.namespace === namespace);
+      this.#ofNamespace.set(namespace, candidates);
+    }
+    return candidates;
+  }
+
+  #setOf(
+    key: string,
+    policies: readonly Policy[],
+    selected: readonly Policy[],
+    postures: Postures,
+    diagnostics: Diagnostic[],
+  ): InForce | 'unfit' {
     const known = this.#sets.get(key);
     if (known) return known;
-    const compiled = compile(policies, this.#postures);
+    const compiled = compile(policies, postures);
     if (!compiled.ok) {
       diagnostics.push(...compiled.diagnostics);
       return 'unfit';
     }
     try {
-      return this.#publish(key, compiled.set);
+      return this.#publish(key, selected, compiled.set);
     } catch (error) {
       if (!(error instanceof ArenaFull)) throw error;
       diagnostics.push({ at: policies[0].at, severity: 'error', message: error.message });
@@ -197,10 +294,10 @@ export class Enforcer {
     }
   }
 
-  #publish(key: string, compiled: PolicySet): InForce {
+  #publish(key: string, policies: readonly Policy[], compiled: PolicySet): InForce {
     const published = this.#kernel.publish(compiled.bytes);
     this.#compiled += compiled.bytes.length;
-    const set: InForce = { ...published, key, rules: compiled.rules };
+    const set: InForce = { ...published, key, policies, rules: compiled.rules };
     this.#sets.set(key, set);
     this.#rules.set(set.generation, set.rules);
     const live = new Set([...this.#sets.values()].map((s) => s.generation));

@@ -13,6 +13,8 @@ const TRIM_DELAY_MS = 1000;
 
 const W = structs.workload;
 const F = structs.fold;
+const S = structs.settings.fields;
+const B = structs.binding;
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
 
 export type Generation = number;
@@ -21,6 +23,14 @@ export type Generation = number;
 export interface Published {
   readonly offset: number;
   readonly generation: Generation;
+}
+
+/** Whose a cgroup is. */
+export interface Binding {
+  /** 0 = nobody's. */
+  readonly workload: number;
+  /** It is a pod's; those of its containers lie directly below. */
+  readonly pod: boolean;
 }
 
 /**
@@ -33,6 +43,7 @@ export class Kernel {
   readonly #arena = new Arena(maps.arena.valueSize);
   readonly #workloads: Uint8Array;
   readonly #folds: Uint8Array;
+  readonly #settings: DataView;
   #rings: NativeRings | undefined;
   #generation = 0;
   #trimming: NodeJS.Timeout | undefined;
@@ -61,6 +72,7 @@ export class Kernel {
       this.absent = this.#native.load({ pin });
       this.#workloads = new Uint8Array(this.#native.memory('workloads'));
       this.#folds = new Uint8Array(this.#native.memory('folds'));
+      this.#settings = new DataView(this.#native.memory('settings'));
       this.#adoptTables();
       this.#native.iterate('adopt');
       this.#native.attach({ pin });
@@ -72,12 +84,12 @@ export class Kernel {
 
   /** Tables that an agent before this one left in force. */
   #adoptTables(): void {
-    const view = new DataView(this.#workloads.buffer);
+    this.#generation = this.#settings.getUint32(S.generation.offset, true);
+    const adopted = new Set<number>();
     for (let id = 0; id < maps.workloads.entries; id++) {
-      const at = id * W.size + W.fields.set.offset;
-      const offset = view.getUint32(at, true);
-      if (offset === 0) continue;
-      this.#generation = Math.max(this.#generation, view.getUint32(at + 4, true));
+      const offset = this.#word(id, W.fields.set.offset);
+      if (offset === 0 || adopted.has(offset)) continue;
+      adopted.add(offset);
       const size = this.#native.read('arena', offset + structs.set_header.fields.size.offset, 4);
       this.#arena.adopt(offset, size.readUInt32LE(0));
     }
@@ -91,6 +103,7 @@ export class Kernel {
     const offset = this.#arena.take(bytes.length);
     this.#native.write('arena', offset, bytes);
     this.#generation = this.#generation === 0xffffffff ? 1 : this.#generation + 1;
+    this.#settings.setUint32(S.generation.offset, this.#generation, true);
     return { offset, generation: this.#generation };
   }
 
@@ -107,18 +120,27 @@ export class Kernel {
     for (const { offset } of tables) this.#arena.give(offset);
   }
 
-  /** Whose the cgroups with these ids are, from their tasks' next exec on; `adopt` takes those already there. */
-  bindCgroup(id: bigint, workload: number): void {
-    this.#native.update('cgroups', u64(id), u32(workload));
+  /** Whose a cgroup is, from its tasks' next exec on; `adopt` takes those already there. */
+  bindCgroup(id: bigint, { workload, pod }: Binding): void {
+    const value = Buffer.alloc(B.size);
+    value.writeUInt32LE(workload, B.fields.workload.offset);
+    value.writeUInt32LE(pod ? enums.binding_flag.BINDING_POD : 0, B.fields.flags.offset);
+    this.#native.update('cgroups', u64(id), value);
   }
 
   unbindCgroup(id: bigint): void {
     this.#native.delete('cgroups', u64(id));
   }
 
-  /** The workload that a cgroup is bound to, also by the kernel itself or by an agent before this one. */
-  workloadOfCgroup(id: bigint): number | undefined {
-    return this.#native.lookup('cgroups', u64(id))?.readUInt32LE(0);
+  /** Also if it was bound by the kernel itself, or by an agent before this one. */
+  bindingOf(id: bigint): Binding | undefined {
+    const value = this.#native.lookup('cgroups', u64(id));
+    if (value === undefined) return undefined;
+    const flags = value.readUInt32LE(B.fields.flags.offset);
+    return {
+      workload: value.readUInt32LE(B.fields.workload.offset),
+      pod: (flags & enums.binding_flag.BINDING_POD) !== 0,
+    };
   }
 
   boundCgroups(): bigint[] {
@@ -135,41 +157,128 @@ export class Kernel {
     this.#native.delete('cgroup_paths', cgroupPath(path));
   }
 
-  /** Makes the tasks that are in bound cgroups already part of their workloads. */
+  /** Cgroups that are named after this pod will be the workload's the moment they are made. */
+  announcePod(uid: string, workload: number): void {
+    this.#native.update('pods', text(uid, maps.pods.keySize), u32(workload));
+  }
+
+  withdrawPod(uid: string): void {
+    this.#native.delete('pods', text(uid, maps.pods.keySize));
+  }
+
+  announcedPods(): Map<string, number> {
+    return this.#announced('pods', maps.pods.keySize);
+  }
+
+  /** A cgroup that is named after this container, directly below a pod's, will be the workload's; 0 = nobody's. */
+  announceContainer(id: string, workload: number): void {
+    this.#native.update('containers', text(id, maps.containers.keySize), u32(workload));
+  }
+
+  withdrawContainer(id: string): void {
+    this.#native.delete('containers', text(id, maps.containers.keySize));
+  }
+
+  announcedContainers(): Map<string, number> {
+    return this.#announced('containers', maps.containers.keySize);
+  }
+
+  #announced(map: string, size: number): Map<string, number> {
+    const keys = this.#native.keys(map);
+    const all = new Map<string, number>();
+    for (let at = 0; at < keys.length; at += size) {
+      const key = keys.subarray(at, at + size);
+      const value = this.#native.lookup(map, key)?.readUInt32LE(0);
+      const end = key.indexOf(0);
+      if (value !== undefined) all.set(key.toString('latin1', 0, end < 0 ? size : end), value);
+    }
+    return all;
+  }
+
+  /** The workload of pods that nobody announced; 0 = cgroups are not looked at by name. */
+  set unknownPods(workload: number) {
+    this.#settings.setUint32(S.unknown.offset, workload, true);
+  }
+
+  /** The workload of the node's own processes; 0 = they are not judged. */
+  set host(workload: number) {
+    this.#settings.setUint32(S.host.offset, workload, true);
+  }
+
+  /** Whether the first cgroup below a pod's is its sandbox's. */
+  set sandboxFirst(first: boolean) {
+    this.#settings.setUint32(S.sandbox_first.offset, Number(first), true);
+  }
+
+  /**
+   * Makes the tasks that are in bound cgroups already part of their workloads, and those whose cgroup has another owner
+   * by now part of that.
+   */
   adopt(): void {
-    // twice, for the children that tasks made before they were adopted themselves
+    this.#settings.setUint32(S.round.offset, this.#round + 1, true);
+    // twice, for the children that tasks made before they were met themselves
     this.#native.iterate('adopt');
     this.#native.iterate('adopt');
   }
 
-  /** Clears a workload's counters and its mount namespace, before its number is given to another. */
+  get #round(): number {
+    return this.#settings.getUint32(S.round.offset, true);
+  }
+
+  #word(workload: number, field: number): number {
+    return new DataView(this.#workloads.buffer).getUint32(workload * W.size + field, true);
+  }
+
+  /** Whether the last `adopt` met a task that carries this number. */
+  hasTasks(workload: number): boolean {
+    const round = this.#word(workload, W.fields.round.offset);
+    return round !== 0 && round === this.#round;
+  }
+
+  /** Numbers that an agent before this one gave to workloads. */
+  usedBefore(): number[] {
+    const used: number[] = [];
+    for (let id = 1; id < maps.workloads.entries; id++) {
+      if (this.#word(id, W.fields.set.offset) || this.#word(id, W.fields.round.offset)) used.push(id);
+    }
+    return used;
+  }
+
+  /** Clears a workload's counters, before its number is given to another. */
   resetWorkload(workload: number): void {
     this.#workloads.fill(0, workload * W.size, (workload + 1) * W.size);
   }
 
-  /** Forgets the original mounts of a mount namespace that no workload is named by any more. */
-  forgetHome(workload: number): void {
-    const view = new DataView(this.#workloads.buffer);
-    const at = (id: number) => id * W.size + W.fields.home.offset;
-    const home = view.getBigUint64(at(workload), true);
-    if (home === 0n) return;
-    for (let id = 0; id < maps.workloads.entries; id++) {
-      if (id !== workload && view.getBigUint64(at(id), true) === home) return;
+  /** Forgets the original mounts of namespaces that no task is named by any more. To be called after `adopt`. */
+  forgetHomes(): void {
+    const homes = this.#native.keys('homes');
+    const kept = new Set<bigint>();
+    const cgroups = this.#native.keys('cgroup_homes');
+    for (let at = 0; at < cgroups.length; at += 8) {
+      const home = this.#native.lookup('cgroup_homes', cgroups.subarray(at, at + 8));
+      if (home !== undefined) kept.add(home.readBigUInt64LE(0));
     }
+    const gone = new Set<bigint>();
+    for (let at = 0; at < homes.length; at += 8) {
+      const round = this.#native.lookup('homes', homes.subarray(at, at + 8))?.readUInt32LE(0);
+      const home = homes.readBigUInt64LE(at);
+      if (round !== undefined && round < this.#round && !kept.has(home)) gone.add(home);
+    }
+    if (gone.size === 0) return;
     const O = structs.original.fields;
     const mounts = this.#native.keys('originals');
     for (let i = 0; i < mounts.length; i += 8) {
       const key = mounts.subarray(i, i + 8);
-      const value = this.#native.lookup('originals', key);
-      if (value?.readBigUInt64LE(O.home.offset) === home) this.#native.delete('originals', key);
+      const home = this.#native.lookup('originals', key)?.readBigUInt64LE(O.home.offset);
+      if (home !== undefined && gone.has(home)) this.#native.delete('originals', key);
     }
     const R = structs.root_key;
     const roots = this.#native.keys('roots');
     for (let i = 0; i < roots.length; i += R.size) {
       const key = roots.subarray(i, i + R.size);
-      if (key.readBigUInt64LE(R.fields.home.offset) === home) this.#native.delete('roots', key);
+      if (gone.has(key.readBigUInt64LE(R.fields.home.offset))) this.#native.delete('roots', key);
     }
-    this.#native.delete('homes', u64(home));
+    for (const home of gone) this.#native.delete('homes', u64(home));
   }
 
   /** Starts delivering records: `onBatch` gets many at once, see Addon.Rings. */
@@ -294,6 +403,12 @@ function u32(value: number): Buffer {
 function u64(value: bigint): Buffer {
   const buffer = Buffer.alloc(8);
   buffer.writeBigUInt64LE(value);
+  return buffer;
+}
+
+function text(value: string, size: number): Buffer {
+  const buffer = Buffer.alloc(size);
+  buffer.write(value, 'latin1');
   return buffer;
 }
 

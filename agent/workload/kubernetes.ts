@@ -1,0 +1,177 @@
+import type { Policy, Posture, Postures } from '../policy/model.js';
+import { readPolicies } from '../policy/read.js';
+import type { Workload } from './model.js';
+
+/** A pod of this node. */
+export interface PodFacts {
+  /** As cgroups name it: metadata.uid, for static pods the annotation kubernetes.io/config.hash. */
+  readonly uid: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly annotations: ReadonlyMap<string, string>;
+  readonly containers: readonly {
+    readonly name: string;
+    readonly image: string;
+    readonly kind: 'container' | 'init' | 'ephemeral';
+    /** The runtime's, without its scheme; absent until kubelet has reported it. */
+    readonly id?: string;
+  }[];
+  readonly owner?: { readonly kind: string; readonly name: string };
+}
+
+export interface NamespaceFacts {
+  readonly name: string;
+  readonly annotations: ReadonlyMap<string, string>;
+}
+
+/** A container of the runtime's. */
+export interface ContainerFacts {
+  readonly id: string;
+  readonly podUid: string;
+  readonly name: string;
+  readonly image: string;
+  /** It holds the pod's namespaces and runs nothing of the pod's. */
+  readonly sandbox: boolean;
+}
+
+export interface NodeFacts {
+  readonly name: string;
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+export interface Cluster {
+  readonly node: NodeFacts;
+  readonly pods: Iterable<PodFacts>;
+  readonly namespaces: ReadonlyMap<string, NamespaceFacts>;
+  readonly containers: Iterable<ContainerFacts>;
+}
+
+export interface KubernetesOptions {
+  readonly postures: Postures;
+  /** For pods that the API server has not told of yet. */
+  readonly unknown: Posture;
+  /** The pod that must never be judged: the agent's own. */
+  readonly exempt?: { readonly namespace: string; readonly name: string };
+}
+
+/**
+ * Who there is on a node of a cluster. Pure. Each pod is a workload, which all of its containers are until they are told
+ * apart; each container that is told apart is one; so are the pods that are not known, and the node itself.
+ */
+export function kubernetesWorkloads(cluster: Cluster, options: KubernetesOptions): Workload[] {
+  const byPod = new Map<string, ContainerFacts[]>();
+  for (const container of cluster.containers) {
+    const found = byPod.get(container.podUid);
+    if (found) found.push(container);
+    else byPod.set(container.podUid, [container]);
+  }
+  const workloads: Workload[] = [unknownPods(options.unknown), host(cluster.node, options)];
+  for (const pod of cluster.pods) {
+    const { exempt } = options;
+    const exempted = exempt?.namespace === pod.namespace && exempt.name === pod.name;
+    workloads.push(
+      ...workloadsOf(pod, cluster.namespaces.get(pod.namespace), byPod.get(pod.uid) ?? [], options, exempted),
+    );
+  }
+  return workloads;
+}
+
+function workloadsOf(
+  pod: PodFacts,
+  namespace: NamespaceFacts | undefined,
+  running: readonly ContainerFacts[],
+  options: KubernetesOptions,
+  exempted: boolean,
+): Workload[] {
+  const common = {
+    namespace: pod.namespace,
+    name: pod.name,
+    labels: pod.labels,
+    cgroup: '',
+    owner: pod.owner,
+    postures: posturesOf(namespace, options.postures),
+    enforcement: exempted ? ('disabled' as const) : enforcementOf(pod),
+  };
+  const whole: Workload = {
+    ...common,
+    container: '',
+    containerId: '',
+    image: '',
+    place: { kind: 'pod', uid: pod.uid },
+    containers: pod.containers.map(({ name }) => name),
+  };
+  // the runtime knows a container first; the API server also tells of those that the runtime does not answer for
+  const known = new Map<string, { name: string; image: string; sandbox: boolean }>();
+  for (const { id, name, image } of pod.containers) if (id) known.set(id, { name, image, sandbox: false });
+  for (const { id, name, image, sandbox } of running) known.set(id, { name, image, sandbox });
+  const each = [...known].map(([id, { name, image, sandbox }]): Workload => {
+    const kind = sandbox ? 'nobody' : 'container';
+    return {
+      ...common,
+      container: name,
+      containerId: id,
+      image: pod.containers.find((c) => c.name === name)?.image || image,
+      place: { kind, uid: pod.uid, id },
+    };
+  });
+  return [whole, ...each];
+}
+
+const POSTURED = ['file', 'network', 'capabilities'] as const;
+
+/** `belay-file-posture: block`, or KubeArmor's `kubearmor-file-posture`; what says neither is as if it were not there. */
+function posturesOf(namespace: NamespaceFacts | undefined, defaults: Postures): Postures {
+  const read = (of: (typeof POSTURED)[number]): Posture => {
+    for (const prefix of ['belay', 'kubearmor']) {
+      const value = namespace?.annotations.get(`${prefix}-${of}-posture`);
+      if (value === 'audit' || value === 'block') return value;
+    }
+    return defaults[of];
+  };
+  return { file: read('file'), network: read('network'), capabilities: read('capabilities') };
+}
+
+/** `belay-policy: enabled | audited | disabled`, or KubeArmor's `kubearmor-policy`. */
+function enforcementOf({ annotations }: PodFacts): Workload['enforcement'] {
+  const value = annotations.get('belay-policy') ?? annotations.get('kubearmor-policy');
+  return value === 'audited' || value === 'disabled' ? value : undefined;
+}
+
+const NOTHING_STARTS = `
+apiVersion: security.belay.dev/v1
+kind: ClusterWorkloadPolicy
+metadata: {name: unknown-pod}
+spec:
+  message: this pod is not known yet
+  process: {matchDirectories: [{dir: /, recursive: true}]}
+`;
+const REFUSAL: readonly Policy[] = readPolicies(NOTHING_STARTS, 'unknown-pod').policies;
+
+function unknownPods(posture: Posture): Workload {
+  return {
+    namespace: '',
+    name: '',
+    labels: new Map(),
+    container: '',
+    containerId: '',
+    image: '',
+    cgroup: '',
+    place: { kind: 'unknown' },
+    policies: posture === 'block' ? REFUSAL : [],
+  };
+}
+
+function host(node: NodeFacts, { postures }: KubernetesOptions): Workload {
+  return {
+    namespace: '',
+    name: node.name,
+    labels: node.labels,
+    container: '',
+    containerId: '',
+    image: '',
+    cgroup: '',
+    place: { kind: 'host' },
+    postures,
+  };
+}
