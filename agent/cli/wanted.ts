@@ -33,16 +33,18 @@ export class Wanted {
 
   setPolicies(source: string, policies: readonly Policy[]): void {
     this.#policies.set(source, policies);
-    if (!this.#ready) return this.#begin();
-    this.#tell(this.#options.enforcer.setPolicies(all(this.#policies)));
-    this.#say('policies in force');
+    if (this.#ready) {
+      this.#tell(this.#options.enforcer.setPolicies(all(this.#policies)));
+      this.#say('policies in force');
+    } else this.#begin();
   }
 
   setWorkloads(source: string, workloads: readonly Workload[]): void {
     this.#workloads.set(source, workloads);
-    if (!this.#ready) return this.#begin();
-    this.#tell(this.#options.enforcer.setWorkloads(all(this.#workloads)));
-    this.#say('workloads in force');
+    if (this.#ready) {
+      this.#tell(this.#options.enforcer.setWorkloads(all(this.#workloads)));
+      this.#say('workloads in force');
+    } else this.#begin();
   }
 
   #begin(): void {

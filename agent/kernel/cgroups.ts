@@ -136,22 +136,24 @@ export class CgroupBinder {
     return found;
   }
 
-  /** Looks where pods' cgroups are. */
-  #scan(): boolean {
-    if (!this.#unknown) return false;
-    const seen = new Map<string, string>();
+  /** Looks where pods' cgroups are; to be called before claims of pods and containers that may run already. */
+  look(): void {
     const visit = (path: string, depth: number) => {
       for (const name of subdirectories(path)) {
         const uid = podOfCgroup(name);
-        if (uid !== undefined) seen.set(uid, join(path, name));
-        else if (depth > 1 && /kube|pod/.test(name)) visit(join(path, name), depth - 1);
+        if (uid !== undefined) this.#pods.set(uid, join(path, name));
+        // classes of service are below a directory that is named after Kubernetes, by whatever name of their own
+        else if (depth > 1 && (/kube/.test(name) || path !== ROOT)) visit(join(path, name), depth - 1);
       }
     };
-    visit(ROOT, POD_DEPTH);
     this.#pods.clear();
-    for (const [uid, path] of seen) this.#pods.set(uid, path);
+    if (this.#unknown) visit(ROOT, POD_DEPTH);
+  }
+
+  #scan(): boolean {
+    this.look();
     let found = false;
-    for (const uid of seen.keys()) found = this.#bindPod(uid) || found;
+    for (const uid of this.#pods.keys()) found = this.#bindPod(uid) || found;
     return found;
   }
 

@@ -119,6 +119,7 @@ export class Enforcer {
     }
     // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
     diagnostics.push(...this.#reconcile());
+    if (fresh.length > 0) this.#cgroups.look();
     for (const bound of fresh) this.#claim(bound);
     if (fresh.length > 0) this.#kernel.adopt();
     if (!this.#settled) {
