@@ -1,59 +1,34 @@
 import { rmSync, writeFileSync } from 'node:fs';
-import { Command, Option } from 'commander';
-import { type Logger, pino } from 'pino';
+import { Command } from 'commander';
+import { pino } from 'pino';
 import { EventStream } from '../event/stream.js';
 import { Enforcer } from '../kernel/enforcer.js';
 import { Kernel } from '../kernel/kernel.js';
 import { kernelTrouble } from '../kernel/trouble.js';
 import { PolicyDirectory } from '../policy/directory.js';
-import type { Diagnostic, Posture, Postures } from '../policy/model.js';
+import type { Diagnostic, Postures } from '../policy/model.js';
 import { JsonLines } from '../sink/json-lines.js';
-import type { Workload } from '../workload/model.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
+import { SOURCE as CLUSTER, ClusterFeed } from './cluster.js';
+import { configHelp, configOptions, type Flags, loadConfig, type Settings, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
-
-interface AgentOptions {
-  readonly policies: string;
-  readonly workloads: string;
-  readonly output: string;
-  readonly readyFile?: string;
-  readonly pin?: string;
-  readonly telemetry?: boolean;
-  readonly filePosture: Posture;
-  readonly networkPosture: Posture;
-  readonly capabilitiesPosture: Posture;
-  readonly logLevel: string;
-}
-
-const posture = (name: string, of: string) =>
-  new Option(`--${name}-posture <posture>`, `what happens to ${of} that no rule of an allow-list matches`)
-    .choices(['audit', 'block'])
-    .default('audit');
+import { tell, Wanted } from './wanted.js';
 
 const REFRESH_MS = 1000;
 
+const DIRECTORY = 'directory';
+const FILE = 'file';
+
 /** `belay agent`: the composition root. Policies and workloads go in, enforcement and events come out. */
 export function agentCommand(): Command {
-  return new Command('agent')
-    .description('enforce policies on the workloads of this node')
-    .requiredOption('--policies <dir>', 'directory of policy files; changes take effect at once')
-    .requiredOption('--workloads <file>', 'which containers or cgroups are which workloads (YAML)')
-    .option('--output <file>', 'where events go, one JSON object a line; - is standard output', '-')
-    .option('--ready-file <path>', 'file that is written once everything enforces')
-    .option('--pin <dir>', 'directory on a bpffs (/sys/fs/bpf/…) where enforcement stays when the agent ends')
-    .option('--telemetry', 'also report every program that starts in a workload')
-    .addOption(posture('file', 'files and programs'))
-    .addOption(posture('network', 'sockets and addresses'))
-    .addOption(posture('capabilities', 'capabilities'))
-    .addOption(
-      new Option('--log-level <level>', 'how much goes to standard error')
-        .choices(['debug', 'info', 'warn', 'error'])
-        .default('info'),
-    )
+  const command = new Command('agent').description('enforce policies on the workloads of this node');
+  for (const option of configOptions()) command.addOption(option);
+  return command
     .addHelpText(
       'after',
-      `
+      `${configHelp()}
+
 The workloads file:
   containerd: /run/containerd/containerd.sock   # its containers are workloads too (optional)
   workloads:
@@ -62,24 +37,28 @@ The workloads file:
     .action(run);
 }
 
-async function run(options: AgentOptions): Promise<void> {
-  const log = pino({ level: options.logLevel, base: null }, pino.destination(2));
-  const postures: Postures = {
-    file: options.filePosture,
-    network: options.networkPosture,
-    capabilities: options.capabilitiesPosture,
-  };
-  // A ready file from an earlier run says nothing of this one.
-  if (options.readyFile) rmSync(options.readyFile, { force: true });
+const posturesOf = ({ filePosture, networkPosture, capabilitiesPosture }: Settings): Postures => ({
+  file: filePosture,
+  network: networkPosture,
+  capabilities: capabilitiesPosture,
+});
 
-  const directory = new PolicyDirectory(options.policies, postures);
-  const first = directory.read();
-  tell(log, first.diagnostics);
+async function run(flags: Flags): Promise<void> {
+  const log = pino({ base: null }, pino.destination(2));
+  const { settings, diagnostics } = loadConfig(flags, process.env);
+  tell(log, diagnostics);
+  if (settings === undefined) {
+    process.exitCode = 1;
+    return;
+  }
+  log.level = settings.logLevel;
+  // A ready file from an earlier run says nothing of this one.
+  if (settings.readyFile) rmSync(settings.readyFile, { force: true });
 
   let kernel: Kernel;
   try {
     log.info('loading the kernel programs');
-    kernel = new Kernel({ pin: options.pin, telemetry: options.telemetry });
+    kernel = new Kernel({ pin: settings.pin, telemetry: settings.telemetry });
   } catch (error) {
     log.fatal(kernelTrouble(error));
     process.exitCode = 1;
@@ -88,49 +67,90 @@ async function run(options: AgentOptions): Promise<void> {
   if (kernel.absent.length > 0)
     log.warn({ hooks: kernel.absent }, 'this kernel lacks hooks; see belay probe');
 
-  const sink = new JsonLines(options.output);
-  const enforcer = new Enforcer(kernel, postures);
+  const sink = new JsonLines(settings.output);
+  const enforcer = new Enforcer(kernel, posturesOf(settings));
   const killer = new ContainerKiller(log);
-  const events = new EventStream(kernel, enforcer, (record) => {
-    sink.write(record);
-    if (record.type === 'failure')
-      log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
-    if (record.type === 'alert') killer.consider(record, enforcer);
+  const wanted = new Wanted({
+    enforcer,
+    kernel,
+    log,
+    policySources: [...(settings.policies ? [DIRECTORY] : []), ...(settings.kubernetes ? [CLUSTER] : [])],
+    workloadSources: [...(settings.workloads ? [FILE] : []), ...(settings.kubernetes ? [CLUSTER] : [])],
+    onReady: () => {
+      if (settings.readyFile) writeFileSync(settings.readyFile, `${process.pid}\n`);
+    },
   });
-
-  tell(log, enforcer.setPolicies(first.policies));
-  let ready = false;
-  const applyWorkloads = (workloads: readonly Workload[]) => {
-    tell(log, enforcer.setWorkloads(workloads));
-    log.info(
-      { workloads: workloads.length, sets: enforcer.sets, tableBytes: kernel.tableBytes },
-      'workloads in force',
-    );
-    if (!ready && options.readyFile) writeFileSync(options.readyFile, `${process.pid}\n`);
-    ready = true;
-  };
-
-  let workloads: Awaited<ReturnType<typeof watchWorkloads>>;
-  try {
-    workloads = await watchWorkloads({ file: options.workloads, log, onChange: applyWorkloads });
-  } catch (error) {
-    if (!(error instanceof Error && 'diagnostics' in error)) throw error;
-    tell(log, error.diagnostics as readonly Diagnostic[]);
+  const open: { close(): unknown }[] = [];
+  let cluster: ClusterFeed | undefined;
+  const events = new EventStream(
+    kernel,
+    enforcer,
+    settings.node,
+    (record) => {
+      sink.write(record);
+      if (record.type === 'failure')
+        log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
+      if (record.type === 'alert') killer.consider(record, enforcer);
+    },
+    (path) => {
+      enforcer.cgroupMade(path);
+      cluster?.cgroupMade(path);
+    },
+  );
+  const end = async () => {
+    for (const each of open.splice(0)) await each.close();
     events.close();
     kernel.close();
+    await sink.close();
+    if (settings.readyFile) rmSync(settings.readyFile, { force: true });
+  };
+
+  try {
+    if (settings.policies) open.push(followDirectory(settings.policies));
+    if (settings.kubernetes) {
+      cluster = new ClusterFeed({ settings, postures: posturesOf(settings), kernel, wanted, log });
+      open.push(cluster);
+    }
+    if (settings.workloads) {
+      const onChange = wanted.setWorkloads.bind(wanted, FILE);
+      open.push(await watchWorkloads({ file: settings.workloads, log, onChange }));
+    }
+  } catch (error) {
+    if (error instanceof Error && 'diagnostics' in error) tell(log, error.diagnostics as Diagnostic[]);
+    else log.fatal(error instanceof Error ? error.message : String(error));
+    await end();
     process.exitCode = 1;
     return;
   }
-  const policies = watchPath(options.policies, () => {
-    const read = directory.read();
-    tell(log, read.diagnostics);
-    if (!read.changed) return;
-    tell(log, enforcer.setPolicies(read.policies));
-    log.info(
-      { policies: read.policies.length, sets: enforcer.sets, tableBytes: kernel.tableBytes },
-      'policies in force',
-    );
-  });
+
+  /** The policies of a directory, as they are and as they change. */
+  function followDirectory(path: string) {
+    const directory = new PolicyDirectory(path, posturesOf(settings as Settings));
+    const read = (first = false) => {
+      const { policies, diagnostics, changed } = directory.read();
+      tell(log, diagnostics);
+      if (first || changed) wanted.setPolicies(DIRECTORY, policies);
+    };
+    read(true);
+    return watchPath(path, () => read());
+  }
+
+  open.push(
+    watchConfig({
+      flags,
+      env: process.env,
+      settings,
+      onDiagnostics: (found) => tell(log, found),
+      onChange: ({ settings: now, changed, restart }) => {
+        log.level = now.logLevel;
+        if (restart.length > 0) log.warn({ settings: restart }, 'changed settings wait for the next start');
+        if (changed.length === 0) return;
+        log.info({ settings: changed }, 'changed settings are in force');
+        tell(log, enforcer.setPostures(posturesOf(now)));
+        cluster?.reconfigure(now, posturesOf(now));
+      },
+    }),
+  );
   const refresh = setInterval(() => {
     enforcer.refresh();
     const { dropped, error } = sink.takeDropped();
@@ -138,24 +158,11 @@ async function run(options: AgentOptions): Promise<void> {
   }, REFRESH_MS);
 
   const stop = async (signal: string) => {
-    log.info({ signal, pinned: options.pin }, 'ending');
+    log.info({ signal, pinned: settings.pin }, 'ending');
     clearInterval(refresh);
-    policies.close();
-    await workloads.close();
-    events.close();
-    kernel.close();
-    await sink.close();
-    if (options.readyFile) rmSync(options.readyFile, { force: true });
+    await end();
     process.exit(0);
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
-}
-
-function tell(log: Logger, diagnostics: readonly Diagnostic[]): void {
-  for (const { at, severity, message } of diagnostics) {
-    log[severity === 'error' ? 'error' : 'warn'](
-      `${at.file}:${at.line}:${at.column}: ${severity}: ${message}`,
-    );
-  }
 }

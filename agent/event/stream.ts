@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import { enums, maps } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
@@ -20,7 +19,7 @@ export class EventStream {
   readonly #enforcer: Enforcer;
   readonly #emit: (record: BelayRecord) => void;
   readonly #onCgroup: (path: string) => void;
-  readonly #node = process.env.BELAY_NODE ?? hostname();
+  readonly #node: string;
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, RawEvent>();
   readonly #lost = new Map<number, readonly bigint[]>();
@@ -35,11 +34,13 @@ export class EventStream {
   constructor(
     kernel: Kernel,
     enforcer: Enforcer,
+    node: string,
     emit: (record: BelayRecord) => void,
     onCgroup: (path: string) => void = () => {},
   ) {
     this.#kernel = kernel;
     this.#enforcer = enforcer;
+    this.#node = node;
     this.#emit = emit;
     this.#onCgroup = onCgroup;
     this.#failures = kernel.failures();

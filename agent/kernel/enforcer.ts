@@ -20,6 +20,8 @@ interface Bound {
   readonly id: number;
   workload: Workload;
   set: InForce | undefined;
+  /** What its policies were settled for: the same again changes nothing. */
+  settled: { readonly workload: Workload; readonly round: number } | undefined;
   /** The kernel has been told where it is. */
   claimed: boolean;
 }
@@ -45,7 +47,7 @@ const TRIM_BYTES = 256 << 10;
  */
 export class Enforcer {
   readonly #kernel: Kernel;
-  readonly #postures: Postures;
+  #postures: Postures;
   readonly #cgroups: CgroupBinder;
   readonly #bound = new Map<string, Bound>();
   readonly #byId = new Map<number, Workload>();
@@ -60,6 +62,8 @@ export class Enforcer {
   /** Bytes of tables made in this round. */
   #compiled = 0;
   #nextId = 1;
+  /** Goes on with every change to the policies or the postures. */
+  #round = 0;
   /** Workloads are gone whose numbers and mounts can be given up once no task needs them. */
   #stale = false;
   /** All workloads have been told once: what an agent before this one announced has been taken over or back. */
@@ -83,6 +87,14 @@ export class Enforcer {
   setPolicies(policies: readonly Policy[]): Diagnostic[] {
     this.#policies = policies;
     this.#ofNamespace.clear();
+    this.#round++;
+    return this.#reconcile();
+  }
+
+  /** What holds where a workload brings no postures of its own. */
+  setPostures(postures: Postures): Diagnostic[] {
+    this.#postures = postures;
+    this.#round++;
     return this.#reconcile();
   }
 
@@ -112,7 +124,7 @@ export class Enforcer {
         });
         continue;
       }
-      const added: Bound = { id, workload, set: undefined, claimed: false };
+      const added: Bound = { id, workload, set: undefined, settled: undefined, claimed: false };
       this.#bound.set(key, added);
       if (id !== NOBODY) this.#byId.set(id, workload);
       fresh.push(added);
@@ -215,18 +227,23 @@ export class Enforcer {
     const retired: InForce[] = [];
     for (const bound of this.#bound.values()) {
       if (bound.id === NOBODY) continue;
+      if (bound.settled?.workload === bound.workload && bound.settled.round === this.#round) continue;
       const { selected, policies } = this.#select(bound.workload);
       const postures = bound.workload.postures ?? this.#postures;
       const key = `${policies
         .map((p) => this.#nameOf(p))
         .sort((a, b) => a - b)
         .join()} ${postures.file} ${postures.network} ${postures.capabilities}`;
-      if (bound.set?.key === key || (bound.set === undefined && policies.length === 0)) continue;
+      if (bound.set?.key === key || (bound.set === undefined && policies.length === 0)) {
+        bound.settled = { workload: bound.workload, round: this.#round };
+        continue;
+      }
       const set =
         policies.length === 0 ? undefined : this.#setOf(key, policies, selected, postures, diagnostics);
       if (set === 'unfit') continue;
       this.#kernel.enforce(bound.id, set);
       bound.set = set;
+      bound.settled = { workload: bound.workload, round: this.#round };
       if (!bound.claimed && bound.workload.place?.kind === 'host') {
         this.#claim(bound);
         if (bound.claimed) this.#kernel.adopt();

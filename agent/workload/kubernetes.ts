@@ -13,7 +13,6 @@ export interface PodFacts {
   readonly containers: readonly {
     readonly name: string;
     readonly image: string;
-    readonly kind: 'container' | 'init' | 'ephemeral';
     /** The runtime's, without its scheme; absent until kubelet has reported it. */
     readonly id?: string;
   }[];
@@ -21,7 +20,6 @@ export interface PodFacts {
 }
 
 export interface NamespaceFacts {
-  readonly name: string;
   readonly annotations: ReadonlyMap<string, string>;
 }
 
@@ -55,26 +53,51 @@ export interface KubernetesOptions {
   readonly exempt?: { readonly namespace: string; readonly name: string };
 }
 
+/** Workloads, and what they were made from. */
+type Made = Map<string, { readonly from: readonly unknown[]; readonly workloads: readonly Workload[] }>;
+
 /**
- * Who there is on a node of a cluster. Pure. Each pod is a workload, which all of its containers are until they are told
- * apart; each container that is told apart is one; so are the pods that are not known, and the node itself.
+ * Who there is on a node of a cluster. Each pod is a workload, which all of its containers are until they are told apart;
+ * each container that is told apart is one; so are the pods that are not known, and the node itself. What has not
+ * changed since the last time is the same object.
  */
-export function kubernetesWorkloads(cluster: Cluster, options: KubernetesOptions): Workload[] {
-  const byPod = new Map<string, ContainerFacts[]>();
-  for (const container of cluster.containers) {
-    const found = byPod.get(container.podUid);
-    if (found) found.push(container);
-    else byPod.set(container.podUid, [container]);
+export class NodeWorkloads {
+  #options: KubernetesOptions;
+  #made: Made = new Map();
+
+  constructor(options: KubernetesOptions) {
+    this.#options = options;
   }
-  const workloads: Workload[] = [unknownPods(options.unknown), host(cluster.node, options)];
-  for (const pod of cluster.pods) {
-    const { exempt } = options;
-    const exempted = exempt?.namespace === pod.namespace && exempt.name === pod.name;
-    workloads.push(
-      ...workloadsOf(pod, cluster.namespaces.get(pod.namespace), byPod.get(pod.uid) ?? [], options, exempted),
-    );
+
+  set options(options: KubernetesOptions) {
+    this.#options = options;
+    this.#made.clear();
   }
-  return workloads;
+
+  of({ node, pods, namespaces, containers }: Cluster): Workload[] {
+    const byPod = new Map<string, ContainerFacts[]>();
+    for (const container of containers) {
+      const found = byPod.get(container.podUid);
+      if (found) found.push(container);
+      else byPod.set(container.podUid, [container]);
+    }
+    const options = this.#options;
+    const made: Made = new Map();
+    const once = (key: string, from: readonly unknown[], make: () => readonly Workload[]) => {
+      const before = this.#made.get(key);
+      const same = before?.from.length === from.length && from.every((each, i) => each === before.from[i]);
+      made.set(key, before !== undefined && same ? before : { from, workloads: make() });
+    };
+    once('unknown', [], () => [unknownPods(options.unknown)]);
+    once('host', [node], () => [host(node, options)]);
+    for (const pod of pods) {
+      const namespace = namespaces.get(pod.namespace);
+      const running = byPod.get(pod.uid) ?? [];
+      once(pod.uid, [pod, namespace, ...running], () => workloadsOf(pod, namespace, running, options));
+    }
+    this.#made = made;
+    return [...made.values()].flatMap(({ workloads }) => workloads);
+  }
 }
 
 function workloadsOf(
@@ -82,8 +105,9 @@ function workloadsOf(
   namespace: NamespaceFacts | undefined,
   running: readonly ContainerFacts[],
   options: KubernetesOptions,
-  exempted: boolean,
 ): Workload[] {
+  const { exempt } = options;
+  const exempted = exempt?.namespace === pod.namespace && exempt.name === pod.name;
   const common = {
     namespace: pod.namespace,
     name: pod.name,

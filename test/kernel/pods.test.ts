@@ -8,7 +8,7 @@ import { Enforcer } from '../../agent/kernel/enforcer.js';
 import { Kernel } from '../../agent/kernel/kernel.js';
 import type { Posture, Postures } from '../../agent/policy/model.js';
 import { readPolicies } from '../../agent/policy/read.js';
-import { type ContainerFacts, kubernetesWorkloads, type PodFacts } from '../../agent/workload/kubernetes.js';
+import { type ContainerFacts, NodeWorkloads, type PodFacts } from '../../agent/workload/kubernetes.js';
 import { ACT, cgroup, eventually, removeCgroup, Shell, T } from './harness.js';
 
 /*
@@ -42,7 +42,7 @@ function pod(uid: string, names: readonly string[] = ['main'], labels = { app: '
     name: `web-${uid.slice(-4)}`,
     labels: new Map(Object.entries(labels)),
     annotations: new Map(),
-    containers: names.map((name) => ({ name, image: 'busybox', kind: 'container' })),
+    containers: names.map((name) => ({ name, image: 'busybox' })),
   };
 }
 
@@ -53,7 +53,7 @@ function tell(postures: Postures = POSTURES): void {
     namespaces: new Map(),
     containers: containers.values(),
   };
-  expect(enforcer.setWorkloads(kubernetesWorkloads(cluster, { postures, unknown }))).toEqual([]);
+  expect(enforcer.setWorkloads(new NodeWorkloads({ postures, unknown }).of(cluster))).toEqual([]);
 }
 
 function enforce(...texts: readonly string[]): void {
@@ -113,6 +113,7 @@ beforeAll(() => {
   events = new EventStream(
     kernel,
     enforcer,
+    'node-1',
     (record) => records.push(record),
     (path) => {
       made.push(path);

@@ -1,0 +1,102 @@
+import { basename } from 'node:path';
+import type { Logger } from 'pino';
+import { KubeApi } from '../control/api.js';
+import { configOfFile, configOfPod } from '../control/kube-config.js';
+import { Namespaces } from '../control/namespaces.js';
+import { OwnNode } from '../control/node.js';
+import { NodePods } from '../control/pods.js';
+import { ClusterPolicies } from '../control/policies.js';
+import type { Kernel } from '../kernel/kernel.js';
+import type { Postures } from '../policy/model.js';
+import { containerOfCgroup } from '../workload/cgroup-names.js';
+import { Cri } from '../workload/cri.js';
+import { NodeWorkloads } from '../workload/kubernetes.js';
+import type { Settings } from './config.js';
+import type { Wanted } from './wanted.js';
+
+export const SOURCE = 'cluster';
+
+export interface ClusterOptions {
+  readonly settings: Settings;
+  readonly postures: Postures;
+  readonly kernel: Kernel;
+  readonly wanted: Wanted;
+  readonly log: Logger;
+}
+
+/**
+ * What a node of a cluster has, and what the API server wants of it: pods, namespaces, the runtime's containers and
+ * policies go in, workloads and policies come out.
+ */
+export class ClusterFeed {
+  readonly #options: ClusterOptions;
+  readonly #pods: NodePods;
+  readonly #namespaces: Namespaces;
+  readonly #node: OwnNode;
+  readonly #cri: Cri;
+  readonly #policies: ClusterPolicies;
+  readonly #workloads: NodeWorkloads;
+  #complete = false;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    const { settings, wanted, log, postures } = options;
+    const kube = settings.kubeconfig === undefined ? configOfPod() : configOfFile(settings.kubeconfig);
+    const api = new KubeApi(kube, log);
+    this.#workloads = new NodeWorkloads(this.#identity(settings, postures));
+    const onChange = () => this.#tell();
+    this.#pods = new NodePods({ api, node: settings.node, onChange });
+    this.#namespaces = new Namespaces({ api, onChange });
+    this.#node = new OwnNode({ api, node: settings.node, onChange });
+    this.#cri = new Cri({ socket: settings.criSocket, log, onChange });
+    this.#policies = new ClusterPolicies({
+      api,
+      log,
+      postures,
+      onChange: (policies) => wanted.setPolicies(SOURCE, policies),
+    });
+    const all = [this.#pods.synced, this.#namespaces.synced, this.#node.synced, this.#cri.attempted];
+    Promise.all(all).then(() => {
+      this.#complete = true;
+      this.#tell();
+    });
+  }
+
+  /** The kernel has made a cgroup for a pod or a container; `path` is below the hierarchy's root. */
+  cgroupMade(path: string): void {
+    const id = containerOfCgroup(basename(path));
+    if (id !== undefined && !this.#cri.containers.has(id)) this.#cri.lookup(id);
+  }
+
+  reconfigure(settings: Settings, postures: Postures): void {
+    this.#workloads.options = this.#identity(settings, postures);
+    this.#tell();
+  }
+
+  async close(): Promise<void> {
+    this.#pods.close();
+    this.#namespaces.close();
+    this.#node.close();
+    this.#policies.close();
+    await this.#cri.close();
+  }
+
+  #identity({ unknownPosture }: Settings, postures: Postures) {
+    const { POD_NAMESPACE: namespace, POD_NAME: name } = process.env;
+    const exempt = namespace && name ? { namespace, name } : undefined;
+    return { postures, unknown: unknownPosture, exempt };
+  }
+
+  #tell(): void {
+    if (!this.#complete) return;
+    const { kernel, wanted } = this.#options;
+    if (this.#cri.runtime !== undefined) kernel.sandboxFirst = this.#cri.runtime.name === 'containerd';
+    const workloads = this.#workloads.of({
+      node: this.#node.facts,
+      pods: this.#pods.pods.values(),
+      namespaces: this.#namespaces.namespaces,
+      containers: this.#cri.containers.values(),
+    });
+    wanted.setWorkloads(SOURCE, workloads);
+  }
+}
