@@ -53,7 +53,7 @@ export class ClusterFeed {
       api,
       log,
       postures,
-      onChange: (policies) => wanted.setPolicies(SOURCE, policies),
+      onChange: () => wanted.setPolicies(SOURCE, this.#policies.policies),
     });
     const all = [this.#pods.synced, this.#namespaces.synced, this.#node.synced, this.#cri.attempted];
     Promise.all(all).then(() => {

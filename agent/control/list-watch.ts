@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as others, setTimeout as sleep } from 'node:timers/promises';
 import { ApiError, ConnectionError, type KubeApi, type KubeObject } from './api.js';
 
 /** `before` and `value` are what `select` made of the object. */
@@ -45,10 +45,17 @@ export interface ListWatchOptions<T> {
   readonly select: (object: KubeObject, before: T | undefined) => T;
   /** Real differences only, each once; deletions come first. Never empty. */
   readonly onChange: (changes: readonly Change<T>[]) => void;
+  /** A list is complete, and told. */
+  readonly onListed?: () => void;
   /** The server knows no such collection (404). What is known stays, and it will be asked for again. */
   readonly onMissing?: () => void;
   readonly timing?: Partial<Timing>;
 }
+
+/*
+ * `others`: whatever else waits comes first. To make something of a thousand objects takes seconds, and the kernel's
+ * events are not to wait for so long.
+ */
 
 interface Kept<T> {
   readonly version: string;
@@ -74,6 +81,7 @@ export class ListWatch<T> {
   /** How new a list from the server's memory must be; 0 = whatever it has, undefined = as new as can be. */
   #atLeast: string | undefined = '0';
   #failures = 0;
+  #hurry: () => void = () => {};
 
   constructor(options: ListWatchOptions<T>) {
     this.#options = options;
@@ -88,6 +96,11 @@ export class ListWatch<T> {
   close(): void {
     this.#abort.abort();
     this.#options.api.forget(this);
+  }
+
+  /** Tries at once, if it is waiting after a failure. */
+  retry(): void {
+    this.#hurry();
   }
 
   get #closed(): boolean {
@@ -108,7 +121,10 @@ export class ListWatch<T> {
       const wait = Math.random() * Math.min(longestWait, firstWait * 2 ** this.#failures);
       this.#failures = Math.min(this.#failures + 1, 30);
       const asked = error instanceof ApiError ? error.retryAfter : 0;
-      await sleep(Math.max(wait, asked), undefined, { signal: this.#abort.signal }).catch(() => {});
+      const hurry = new AbortController();
+      this.#hurry = () => hurry.abort();
+      const signal = AbortSignal.any([this.#abort.signal, hurry.signal]);
+      await sleep(Math.max(wait, asked), undefined, { signal }).catch(() => {});
     }
   }
 
@@ -170,6 +186,7 @@ export class ListWatch<T> {
           // the items of a list leave out what the list says for all of them
           const object = { apiVersion, kind: kind?.replace(/List$/, ''), ...item };
           listed.set(uid, { version: resourceVersion, value: select(object, kept?.value) });
+          await others();
         }
       }
       next = page.metadata?.continue || undefined;
@@ -181,6 +198,7 @@ export class ListWatch<T> {
     this.#atLeast = version;
     api.found(this, path);
     this.#replace(listed);
+    this.#options.onListed?.();
     this.#sync();
   }
 
@@ -228,6 +246,7 @@ export class ListWatch<T> {
         if (this.#closed) return undefined;
         this.#take(event);
         good = true;
+        await others();
       }
     } catch (error) {
       if (lasting()) this.#failures = 0;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { compile } from './compile.js';
 import { policyFiles, readPolicyBytes, unreadable } from './files.js';
+import { keepLastGood } from './last-good.js';
 import type { Diagnostic, Policy, Postures } from './model.js';
 import { readPolicies } from './read.js';
 import { decodePolicyFile } from './source.js';
@@ -77,33 +77,11 @@ export class PolicyDirectory {
       diagnostics.push(decoded.fault);
       return { digest, policies: before?.policies ?? [] };
     }
-    const read = readPolicies(decoded.text, path);
-    diagnostics.push(...read.diagnostics);
-    if (read.diagnostics.some((d) => d.severity === 'error')) {
-      return { digest, policies: this.#mend(before?.policies ?? [], read.policies, diagnostics) };
-    }
-    return { digest, policies: this.#fit(read.policies, before?.policies ?? [], diagnostics) };
-  }
-
-  /** The good policies of a file that also has bad ones, over the last good version of the bad ones. */
-  #mend(last: readonly Policy[], good: readonly Policy[], diagnostics: Diagnostic[]): Policy[] {
-    const fresh = new Set(good.map(identity));
-    return this.#fit([...last.filter((p) => !fresh.has(identity(p))), ...good], last, diagnostics);
-  }
-
-  /** Replaces each policy that cannot be compiled even by itself with its last good version. */
-  #fit(policies: readonly Policy[], last: readonly Policy[], diagnostics: Diagnostic[]): Policy[] {
-    return policies.flatMap((policy) => {
-      if (last.includes(policy)) return [policy];
-      const compiled = compile([policy], this.#postures);
-      if (compiled.ok) return [policy];
-      diagnostics.push(...compiled.diagnostics);
-      return last.filter((p) => identity(p) === identity(policy));
-    });
+    const settled = keepLastGood(readPolicies(decoded.text, path), before?.policies ?? [], this.#postures);
+    diagnostics.push(...settled.diagnostics);
+    return { digest, policies: settled.policies };
   }
 }
-
-const identity = (p: Policy) => `${p.kind}/${p.namespace}/${p.name}`;
 
 const fault = (file: string, message: string): Diagnostic => ({
   at: { file, line: 1, column: 1 },
