@@ -422,8 +422,10 @@ export class ControlPlane {
   /** After `stopApiServer`: the same address, the same data. Resolves when it is ready. */
   async startApiServer(flags = this.apiServer.flags): Promise<void> {
     this.#apiServer = startApiServer({ ...this.apiServer, flags });
+    const has = (path: string) => answers(`${this.server}${path}`, this.pki.ca, this.admin);
     await until(
-      () => answers(`${this.server}/readyz`, this.pki.ca, this.admin),
+      // it makes this namespace only when it is ready
+      async () => (await has('/readyz')) && (await has('/api/v1/namespaces/default')),
       [this.#apiServer, this.etcd.daemon],
     );
   }
