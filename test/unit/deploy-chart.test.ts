@@ -117,9 +117,12 @@ describe('the configuration', () => {
     }
   });
 
-  test('names the node by the environment, so that one file fits all nodes', () => {
+  test('leaves to the environment what differs from node to node, so that one file fits all', () => {
+    const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
     expect(agentOf(renderChart()).env).toEqual([
-      { name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
+      field('NODE_NAME', 'spec.nodeName'),
+      field('POD_NAMESPACE', 'metadata.namespace'),
+      field('POD_NAME', 'metadata.name'),
     ]);
   });
 
@@ -194,19 +197,31 @@ describe("the agent's pods", () => {
 });
 
 describe('the rights at the API server', () => {
+  const KINDS = [
+    ...['workloadpolicies', 'clusterworkloadpolicies', 'hostpolicies'].map(
+      (kind) => `${kind}.security.belay.dev`,
+    ),
+    ...['kubearmorpolicies', 'kubearmorclusterpolicies', 'kubearmorhostpolicies'].map(
+      (kind) => `${kind}.security.kubearmor.com`,
+    ),
+  ];
+
   /** Everything that an agent does there. Who adds a call adds a line. */
   const USES = [
     'list pods',
     'watch pods',
     'list namespaces',
     'watch namespaces',
-    'get nodes',
     'list nodes',
     'watch nodes',
     ...['workloadpolicies', 'clusterworkloadpolicies', 'hostpolicies'].flatMap((policies) => [
       `list security.belay.dev/${policies}`,
       `watch security.belay.dev/${policies}`,
       `patch security.belay.dev/${policies}/status`,
+    ]),
+    ...KINDS.flatMap((kind) => [
+      `list apiextensions.k8s.io/customresourcedefinitions named ${kind}`,
+      `watch apiextensions.k8s.io/customresourcedefinitions named ${kind}`,
     ]),
     ...['kubearmorpolicies', 'kubearmorclusterpolicies', 'kubearmorhostpolicies'].flatMap((policies) => [
       `list security.kubearmor.com/${policies}`,
