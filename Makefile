@@ -87,10 +87,13 @@ manifests: build ## write what deploy/ makes from the chart and the agent's sett
 fmt: setup ## format the sources
 	@$(biome) check --write .
 
+crds: build ## write deploy/crds from their source, agent/policy/schema
+	@node deploy/crds.mjs
+
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-cluster test-native-asan bench vm lint check manifests fmt clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-cluster test-native-asan bench vm lint check manifests fmt crds clean
 
 # ---- what is built from what
 

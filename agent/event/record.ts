@@ -1,6 +1,6 @@
 import { enums } from '../kernel/abi.js';
 import type { Attribution } from '../kernel/enforcer.js';
-import { CAPABILITIES } from '../policy/vocabulary.js';
+import { CAPABILITIES } from '../policy/schema/words.js';
 import { podOfCgroup } from '../workload/cgroup-names.js';
 import type { RawEvent } from './decode.js';
 

@@ -1,9 +1,8 @@
 import type { Fields } from './fields.js';
 import type { Action, PolicyKind } from './model.js';
+import { COMMON } from './schema/rules.js';
+import { ACTIONS, KUBEARMOR_ACTIONS } from './schema/words.js';
 import { KINDS, KUBEARMOR_API } from './vocabulary.js';
-
-/** The fields that may stand on a rule, its section and the spec; the closest wins, field by field. */
-export const COMMON = ['action', 'severity', 'tags', 'message'] as const;
 
 export interface Common {
   readonly action: Action;
@@ -15,15 +14,12 @@ export interface Common {
 /** What a rule says where nobody says anything. */
 export const DEFAULTS: Common = { action: 'Block', severity: 1, tags: [], message: '' };
 
-const KUBEARMOR_ACTIONS: readonly Action[] = ['Allow', 'Audit', 'Block'];
-const BELAY_ACTIONS: readonly Action[] = [...KUBEARMOR_ACTIONS, 'Kill', 'KillContainer'];
-
-/** What stands in `fields`, and for the rest what `outer` says. */
+/** What stands in `fields`, and for the rest what `outer` says: the fields of `COMMON`. */
 export function inherit(fields: Fields, outer: Common, kind: PolicyKind): Common {
-  const actions = isKubeArmor(kind) ? KUBEARMOR_ACTIONS : BELAY_ACTIONS;
+  const actions = isKubeArmor(kind) ? KUBEARMOR_ACTIONS : ACTIONS;
   return {
     action: fields.choice('action', actions) ?? outer.action,
-    severity: fields.integer('severity', 1, 10) ?? outer.severity,
+    severity: fields.integer('severity', COMMON.severity.minimum, COMMON.severity.maximum) ?? outer.severity,
     tags: fields.texts('tags') ?? outer.tags,
     message: fields.text('message') ?? outer.message,
   };

@@ -3,11 +3,11 @@ import { asText, type Fields, short } from './fields.js';
 import { GlobError, parseGlob } from './glob.js';
 import { isKubeArmor, warnBelayOnly } from './inherit.js';
 import type { Matcher, PolicyKind } from './model.js';
+import { MAX_PATH, SOURCE } from './schema/rules.js';
+import { fieldNames } from './schema/shape.js';
 import type { Source } from './source.js';
 
 /** How rules name files and programs: paths, directories, patterns, program names; and the sources of rules. */
-
-const MAX_PATH = 4096;
 
 /** An absolute path without a trailing slash; reported and undefined when it is none. */
 export function readPath(source: Source, node: Node, what: string): string | undefined {
@@ -119,7 +119,7 @@ function neverAbsolute(pattern: string): boolean {
 export function readSources(fields: Fields, kind: PolicyKind): Matcher[] {
   const found: Matcher[] = [];
   for (const item of fields.list('fromSource')) {
-    item.allow(['path', 'dir', 'recursive', 'pattern']);
+    item.allow(fieldNames(SOURCE));
     warnBelayOnly(item, kind, ['dir', 'recursive', 'pattern']);
     const matcher = readSource(item, kind);
     if (matcher !== undefined) found.push(matcher);

@@ -1,3 +1,5 @@
+import type { ACTIONS, MODES, PRESET_ACTIONS, PRESETS, PROTOCOLS, TRANSPORTS } from './schema/words.js';
+
 /**
  * What a policy says, once it has been read and found valid: the one form that the parser produces and
  * that the compiler and the tests' reference interpreter consume. Everything inherited (severity, tags, message,
@@ -11,7 +13,7 @@ export interface Position {
   readonly column: number;
 }
 
-export type Action = 'Allow' | 'Audit' | 'Block' | 'Kill' | 'KillContainer';
+export type Action = (typeof ACTIONS)[number];
 
 /** The classes that are allow-listed or deny-listed as a whole. */
 export type RuleClass = 'process' | 'file' | 'network' | 'capabilities';
@@ -50,20 +52,7 @@ export interface NameRule extends RuleBase {
   readonly allowedArgs?: readonly string[];
 }
 
-export type ProtocolName =
-  | 'tcp'
-  | 'udp'
-  | 'raw'
-  | 'icmp'
-  | 'icmpv6'
-  | 'sctp'
-  | 'stream'
-  | 'dgram'
-  | 'rdm'
-  | 'seqpacket'
-  | 'dccp'
-  | 'packet'
-  | 'all';
+export type ProtocolName = (typeof PROTOCOLS)[number];
 
 export interface ProtocolRule extends RuleBase {
   readonly class: 'network';
@@ -79,7 +68,7 @@ export interface Cidr {
 
 export interface PortRange {
   /** IP protocol; undefined = TCP, UDP and SCTP alike (and every other). */
-  readonly protocol?: 'TCP' | 'UDP' | 'SCTP';
+  readonly protocol?: (typeof TRANSPORTS)[number];
   /** Inclusive; 0-65535 when the policy names none. */
   readonly from: number;
   readonly to: number;
@@ -102,12 +91,12 @@ export interface CapabilityRule extends RuleBase {
   readonly name: string;
 }
 
-export type PresetName = 'protectEnv' | 'filelessExec' | 'exec' | 'protectProc' | 'anonymousMapExec';
+export type PresetName = (typeof PRESETS)[number];
 
 export interface PresetRule extends Omit<RuleBase, 'sources'> {
   readonly class: 'preset';
   readonly preset: PresetName;
-  readonly action: 'Audit' | 'Block';
+  readonly action: (typeof PRESET_ACTIONS)[number];
 }
 
 export type Rule = NameRule | ProtocolRule | AddressRule | CapabilityRule | PresetRule;
@@ -145,7 +134,7 @@ export interface Policy {
   readonly name: string;
   readonly at: Position;
   /** Audit: a dry run, verdicts are reported and not applied. */
-  readonly mode: 'Enforce' | 'Audit';
+  readonly mode: (typeof MODES)[number];
   readonly selector: Selector;
   readonly rules: readonly Rule[];
 }

@@ -1,7 +1,9 @@
 import type { Fields } from './fields.js';
-import { COMMON, type Common, inherit, warnBelayOnly } from './inherit.js';
+import { type Common, inherit, warnBelayOnly } from './inherit.js';
 import { oneOf, readDirectory, readExecname, readPath, readPattern, readSources } from './matcher.js';
 import type { Matcher, NameRule, PolicyKind } from './model.js';
+import { NAME_RULES, SECTIONS } from './schema/rules.js';
+import { fieldNames } from './schema/shape.js';
 
 /** The rules of a `process` or `file` section. */
 export function readNameRules(
@@ -10,27 +12,14 @@ export function readNameRules(
   outer: Common,
   kind: PolicyKind,
 ): NameRule[] {
-  section.allow(['matchPaths', 'matchDirectories', 'matchPatterns', ...COMMON]);
+  section.allow(fieldNames(SECTIONS[cls]));
   const common = inherit(section, outer, kind);
   const read = (list: List): NameRule[] =>
     section.list(list, `${cls}.${list}`).flatMap((item) => readNameRule(item, cls, list, common, kind) ?? []);
   return [...read('matchPaths'), ...read('matchDirectories'), ...read('matchPatterns')];
 }
 
-type List = 'matchPaths' | 'matchDirectories' | 'matchPatterns';
-
-const FIELDS: Readonly<Record<'process' | 'file', Readonly<Record<List, readonly string[]>>>> = {
-  process: {
-    matchPaths: ['path', 'execname', 'ownerOnly', 'pts', 'fromSource', 'allowedArgs'],
-    matchDirectories: ['dir', 'recursive', 'ownerOnly', 'pts', 'fromSource'],
-    matchPatterns: ['pattern', 'ownerOnly', 'fromSource'],
-  },
-  file: {
-    matchPaths: ['path', 'readOnly', 'ownerOnly', 'pts', 'fromSource'],
-    matchDirectories: ['dir', 'recursive', 'readOnly', 'ownerOnly', 'pts', 'fromSource'],
-    matchPatterns: ['pattern', 'readOnly', 'ownerOnly', 'fromSource'],
-  },
-};
+type List = keyof typeof NAME_RULES.file;
 
 const HINTS = {
   execname: 'only process.matchPaths knows it; name files by path or pattern',
@@ -48,7 +37,7 @@ function readNameRule(
   outer: Common,
   kind: PolicyKind,
 ): NameRule | undefined {
-  item.allow([...FIELDS[cls][list], ...COMMON], HINTS);
+  item.allow(fieldNames(NAME_RULES[cls][list]), HINTS);
   if (list === 'matchPatterns') warnBelayOnly(item, kind, ['fromSource']);
   const match = readMatcher(item, cls, list, kind);
   const allowedArgs = cls === 'process' && list === 'matchPaths' ? item.texts('allowedArgs') : undefined;

@@ -1,10 +1,22 @@
 import { isScalar } from 'yaml';
 import { contains, parseCidr } from './cidr.js';
 import { asText, type Fields, short, typeName } from './fields.js';
-import { COMMON, type Common, inherit, warnBelayOnly } from './inherit.js';
+import { type Common, inherit, warnBelayOnly } from './inherit.js';
 import { readSources } from './matcher.js';
 import type { AddressRule, Cidr, PolicyKind, PortRange, ProtocolRule } from './model.js';
-import { PROTOCOLS, suggestion } from './vocabulary.js';
+import {
+  ADDRESS_RULES,
+  DNS_RULE,
+  DOMAIN_NAME,
+  PEER,
+  PEER_SELECTOR,
+  PORTS,
+  PROTOCOL_RULE,
+  SECTIONS,
+} from './schema/rules.js';
+import { fieldNames } from './schema/shape.js';
+import { OPERATORS, PROTOCOL_SPELLINGS, PROTOCOLS, TRANSPORT_SPELLINGS } from './schema/words.js';
+import { suggestion } from './vocabulary.js';
 
 type Peer = AddressRule['peers'][number];
 
@@ -14,7 +26,7 @@ export function readNetworkRules(
   outer: Common,
   kind: PolicyKind,
 ): (ProtocolRule | AddressRule)[] {
-  section.allow(['matchProtocols', 'matchDNSQueries', 'egress', 'ingress', ...COMMON]);
+  section.allow(fieldNames(SECTIONS.network));
   warnBelayOnly(section, kind, ['egress', 'ingress']);
   const common = inherit(section, outer, kind);
   const protocols = section
@@ -30,7 +42,7 @@ export function readNetworkRules(
 }
 
 function readProtocolRule(item: Fields, outer: Common, kind: PolicyKind): ProtocolRule | undefined {
-  item.allow(['protocol', 'fromSource', ...COMMON]);
+  item.allow(fieldNames(PROTOCOL_RULE));
   const rule = {
     id: item.what,
     at: item.source.at(item.node),
@@ -42,7 +54,7 @@ function readProtocolRule(item: Fields, outer: Common, kind: PolicyKind): Protoc
   const node = item.required('protocol', `write protocol: ${PROTOCOLS.join(', ')}`);
   const written = node && asText(item.source, node, `${item.what}.protocol`);
   if (node === undefined || written === undefined) return undefined;
-  const protocol = PROTOCOLS.find((name) => name === written.toLowerCase());
+  const protocol = PROTOCOL_SPELLINGS.get(written);
   if (protocol !== undefined) return { ...rule, protocol };
   const advice = suggestion(written, PROTOCOLS) || `; write one of ${PROTOCOLS.join(', ')}`;
   item.source.error(node, `unknown protocol "${short(written)}" in ${item.what}${advice}`);
@@ -57,7 +69,7 @@ function readAddressRule(
 ): AddressRule | undefined {
   const list = direction === 'egress' ? 'to' : 'from';
   const other = direction === 'egress' ? 'from' : 'to';
-  item.allow([list, 'ports', 'fromSource', ...COMMON], {
+  item.allow(fieldNames(ADDRESS_RULES[direction]), {
     [other]: `${direction} rules name their peers under ${list}`,
   });
   const peers = readPeers(item, list);
@@ -85,7 +97,7 @@ function readPeers(item: Fields, list: 'to' | 'from'): Peer[] | undefined {
   const peers: Peer[] = [];
   const left: Fields[] = [];
   for (const peer of given) {
-    peer.allow(['cidr', 'except', 'fqdn', 'podSelector', 'namespaceSelector'], {
+    peer.allow(fieldNames(PEER), {
       ipBlock: 'write cidr and except directly in the entry',
     });
     const forms = (['cidr', 'fqdn'] as const).filter((name) => peer.has(name));
@@ -155,7 +167,7 @@ function readCidr(peer: Fields, name: string): Cidr | undefined {
 
 function readPorts(item: Fields): PortRange | undefined {
   const source = item.source;
-  item.allow(['port', 'endPort', 'protocol']);
+  item.allow(fieldNames(PORTS));
   const protocol = readTransport(item);
   const named = item.entry('port')?.value;
   if (named != null && isScalar(named) && typeof named.value === 'string' && !/^\d+$/.test(named.value)) {
@@ -165,8 +177,9 @@ function readPorts(item: Fields): PortRange | undefined {
     );
     return undefined;
   }
-  const from = item.integer('port', 1, 65535);
-  const to = item.integer('endPort', 1, 65535);
+  const { minimum, maximum } = PORTS.properties.port;
+  const from = item.integer('port', minimum, maximum);
+  const to = item.integer('endPort', minimum, maximum);
   if (to !== undefined && !item.has('port')) {
     source.error(
       item.entry('endPort')?.key ?? item.node,
@@ -188,8 +201,9 @@ function readPorts(item: Fields): PortRange | undefined {
 function readTransport(item: Fields): PortRange['protocol'] {
   const node = item.value('protocol');
   if (node === undefined) return undefined;
-  const written = isScalar(node) && typeof node.value === 'string' ? node.value.toUpperCase() : undefined;
-  if (written === 'TCP' || written === 'UDP' || written === 'SCTP') return written;
+  const written = isScalar(node) && typeof node.value === 'string' ? node.value : undefined;
+  const transport = TRANSPORT_SPELLINGS.get(written ?? '');
+  if (transport !== undefined) return transport;
   const shown = written === undefined ? typeName(node) : `"${short(written)}"`;
   item.source.error(
     node,
@@ -198,7 +212,7 @@ function readTransport(item: Fields): PortRange['protocol'] {
   return undefined;
 }
 
-const DOMAIN = /^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$/i;
+const DOMAIN = new RegExp(DOMAIN_NAME);
 
 function checkDomain(item: Fields, name: string): void {
   const node = item.required(name, 'write a domain name like example.com');
@@ -214,13 +228,13 @@ function checkDomain(item: Fields, name: string): void {
 function checkPeerSelectors(peer: Fields): void {
   for (const name of ['podSelector', 'namespaceSelector']) {
     const selector = peer.fields(name);
-    selector?.allow(['matchLabels', 'matchExpressions']);
+    selector?.allow(fieldNames(PEER_SELECTOR));
     const labels = selector?.fields('matchLabels');
     for (const label of labels?.names ?? []) labels?.text(label);
     selector?.list('matchExpressions').forEach((expression) => {
-      expression.allow(['key', 'operator', 'values']);
+      expression.allow(fieldNames(PEER_SELECTOR.properties.matchExpressions.items));
       expression.required('key', 'name the label');
-      expression.choice('operator', ['In', 'NotIn', 'Exists', 'DoesNotExist']);
+      expression.choice('operator', OPERATORS);
       expression.texts('values');
     });
   }
@@ -230,7 +244,7 @@ function checkPeerSelectors(peer: Fields): void {
 function readDnsQueries(section: Fields, outer: Common, kind: PolicyKind): void {
   const items = section.list('matchDNSQueries', 'network.matchDNSQueries');
   for (const item of items) {
-    item.allow(['domain', 'fromSource', ...COMMON]);
+    item.allow(fieldNames(DNS_RULE));
     inherit(item, outer, kind);
     readSources(item, kind);
     checkDomain(item, 'domain');

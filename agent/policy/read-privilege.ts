@@ -1,12 +1,15 @@
 import { asText, type Fields, short } from './fields.js';
-import { COMMON, type Common, inherit } from './inherit.js';
+import { type Common, inherit } from './inherit.js';
 import { readSources } from './matcher.js';
 import type { CapabilityRule, PolicyKind, PresetRule } from './model.js';
-import { CAPABILITIES, PRESETS, suggestion } from './vocabulary.js';
+import { CAPABILITY_RULE, PRESET_RULE, SECTIONS } from './schema/rules.js';
+import { fieldNames } from './schema/shape.js';
+import { CAPABILITIES, CAPABILITY_SPELLINGS, PRESET_ACTIONS, PRESETS } from './schema/words.js';
+import { suggestion } from './vocabulary.js';
 
 /** The rules of a `capabilities` section. */
 export function readCapabilityRules(section: Fields, outer: Common, kind: PolicyKind): CapabilityRule[] {
-  section.allow(['matchCapabilities', ...COMMON]);
+  section.allow(fieldNames(SECTIONS.capabilities));
   const common = inherit(section, outer, kind);
   return section
     .list('matchCapabilities', 'capabilities.matchCapabilities')
@@ -14,7 +17,7 @@ export function readCapabilityRules(section: Fields, outer: Common, kind: Policy
 }
 
 function readCapabilityRule(item: Fields, outer: Common, kind: PolicyKind): CapabilityRule | undefined {
-  item.allow(['capability', 'fromSource', ...COMMON]);
+  item.allow(fieldNames(CAPABILITY_RULE));
   const rule = {
     id: item.what,
     at: item.source.at(item.node),
@@ -25,10 +28,11 @@ function readCapabilityRule(item: Fields, outer: Common, kind: PolicyKind): Capa
   const node = item.required('capability', 'write a capability like net_raw');
   const written = node && asText(item.source, node, `${item.what}.capability`);
   if (node === undefined || written === undefined) return undefined;
-  const name = written.toLowerCase().replace(/^cap_/, '');
-  const capability = CAPABILITIES.indexOf(name);
-  if (capability >= 0) return { ...rule, capability, name };
-  const advice = suggestion(name, CAPABILITIES) || '; write a name from capabilities(7), without CAP_';
+  const name = CAPABILITY_SPELLINGS.get(written);
+  if (name !== undefined) return { ...rule, capability: CAPABILITIES.indexOf(name), name };
+  const advice =
+    suggestion(written.toLowerCase().replace(/^cap_/, ''), CAPABILITIES) ||
+    '; write a name from capabilities(7), without CAP_';
   item.source.error(node, `unknown capability "${short(written)}" in ${item.what}${advice}`);
   return undefined;
 }
@@ -40,15 +44,16 @@ export function readPresets(spec: Fields, outer: Common, kind: PolicyKind): Pres
 
 function readPreset(item: Fields, outer: Common, kind: PolicyKind): PresetRule | undefined {
   const source = item.source;
-  item.allow(['name', ...COMMON]);
+  item.allow(fieldNames(PRESET_RULE));
   item.required('name', `write one of ${PRESETS.join(', ')}`);
   const preset = item.has('name') ? item.choice('name', PRESETS) : undefined;
-  const { action, ...common } = inherit(item, outer, kind);
-  if (action !== 'Audit' && action !== 'Block') {
+  const { action: said, ...common } = inherit(item, outer, kind);
+  const action = PRESET_ACTIONS.find((known) => known === said);
+  if (action === undefined) {
     const where = item.entry('action')?.value ?? item.node;
     source.error(
       where,
-      `${item.what} cannot have the action ${action}; write action: Audit or action: Block on it`,
+      `${item.what} cannot have the action ${said}; write action: Audit or action: Block on it`,
     );
     return undefined;
   }

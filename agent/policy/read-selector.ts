@@ -2,19 +2,21 @@ import { isScalar, isSeq, type Node } from 'yaml';
 import { asText, Fields, short } from './fields.js';
 import { isKubeArmor, warnBelayOnly } from './inherit.js';
 import type { LabelRequirement, PolicyKind, PolicyScope, Selector } from './model.js';
+import { CLUSTER_SPEC, CONTAINER_LABEL, HOST_PATTERN_LABEL, HOST_SPEC } from './schema/policies.js';
+import { CONTAINER_GLOB } from './schema/rules.js';
+import { fieldNames } from './schema/shape.js';
+import { OPERATORS, PAIR_OPERATORS } from './schema/words.js';
 import { suggestion } from './vocabulary.js';
 
-export const CONTAINER_LABEL = 'kubearmor.io/container.name';
-export const HOST_PATTERN_LABEL = 'kubearmor.io/hostnamereg';
-
-const OPERATORS = ['In', 'NotIn', 'Exists', 'DoesNotExist'] as const;
+/** The fields of both scopes are the same. */
+const SELECTOR = CLUSTER_SPEC.properties.selector;
 
 /** Which workloads the policy reaches, from `selector` or `nodeSelector` and `containers`. */
 export function readSelector(spec: Fields, kind: PolicyKind, scope: PolicyScope): Selector {
-  return scope === 'host' ? readNodeSelector(spec, kind) : readPodSelector(spec, kind, scope);
+  return scope === 'host' ? readNodeSelector(spec) : readPodSelector(spec, kind, scope);
 }
 
-function readNodeSelector(spec: Fields, kind: PolicyKind): Selector {
+function readNodeSelector(spec: Fields): Selector {
   // KubeArmor's schema demands it too: without it a policy meant for one node would fall on all.
   const node = spec.required(
     'nodeSelector',
@@ -22,12 +24,12 @@ function readNodeSelector(spec: Fields, kind: PolicyKind): Selector {
     spec.node,
   );
   const selector = node === undefined ? undefined : Fields.of(spec.source, node, 'spec.nodeSelector', node);
-  selector?.allow(['matchLabels'], labelHints(selector));
+  selector?.allow(fieldNames(HOST_SPEC.properties.nodeSelector), labelHints(selector));
   const labels = readLabels(selector?.fields('matchLabels'));
   const pattern = labels.get(HOST_PATTERN_LABEL);
   const where = selector?.fields('matchLabels')?.entry(HOST_PATTERN_LABEL)?.value;
   if (pattern !== undefined && where != null) checkExpression(spec, where, pattern);
-  return { labels, expressions: [], namespaces: [], containers: readContainers(spec, kind, undefined) };
+  return { labels, expressions: [], namespaces: [], containers: [] };
 }
 
 function checkExpression(spec: Fields, where: Node, pattern: string): void {
@@ -50,7 +52,7 @@ function readPodSelector(spec: Fields, kind: PolicyKind, scope: PolicyScope): Se
     );
   }
   const selector = entry?.value == null ? undefined : spec.fields('selector', 'spec.selector');
-  selector?.allow(['matchLabels', 'matchExpressions'], labelHints(selector));
+  selector?.allow(fieldNames(SELECTOR), labelHints(selector));
   const labels = readLabels(selector?.fields('matchLabels'));
   const expressions: LabelRequirement[] = [];
   const namespaces: { operator: 'In' | 'NotIn'; values: readonly string[] }[] = [];
@@ -88,7 +90,7 @@ function labelHints(selector: Fields): Record<string, string> {
     if (known) hints[name] = 'move it out of the selector, to the left';
     else if (isScalar(value)) hints[name] = advice(name);
   }
-  for (const name of ['matchLabels', 'matchExpressions']) delete hints[name];
+  for (const name of fieldNames(SELECTOR)) delete hints[name];
   return hints;
 }
 
@@ -109,7 +111,7 @@ function readLabels(fields: Fields | undefined): Map<string, string> {
 }
 
 function readRequirement(item: Fields, kind: PolicyKind): LabelRequirement | undefined {
-  item.allow(['key', 'operator', 'values']);
+  item.allow(fieldNames(SELECTOR.properties.matchExpressions.items));
   const source = item.source;
   const keyNode = item.required('key', 'write key: label, or the name of a label');
   const key = keyNode && asText(source, keyNode, `${item.what}.key`);
@@ -121,7 +123,7 @@ function readRequirement(item: Fields, kind: PolicyKind): LabelRequirement | und
       `${item.what}.key cannot be "${short(key)}" in a ${kind}${suggestion(key, ['label', 'namespace']) || '; write key: label with values like app=web'}`,
     );
   }
-  const operators = isKubeArmor(kind) || pseudo ? OPERATORS.slice(0, 2) : OPERATORS;
+  const operators = isKubeArmor(kind) || pseudo ? PAIR_OPERATORS : OPERATORS;
   const operator = item.has('operator') ? item.choice('operator', operators) : undefined;
   if (operator === 'Exists' || operator === 'DoesNotExist') {
     const values = item.entry('values')?.value;
@@ -164,7 +166,7 @@ function readContainers(spec: Fields, kind: PolicyKind, listed: string | undefin
     const what = `spec.containers[${index}]`;
     const glob = asText(spec.source, node, what);
     if (glob === undefined) continue;
-    if (/^[A-Za-z0-9_.*?-]+$/.test(glob)) own.push(glob);
+    if (new RegExp(CONTAINER_GLOB).test(glob)) own.push(glob);
     else
       spec.source.error(
         node,

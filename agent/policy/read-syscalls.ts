@@ -1,19 +1,21 @@
 import { asText, type Fields, short } from './fields.js';
-import { COMMON, type Common, inherit } from './inherit.js';
+import { type Common, inherit } from './inherit.js';
 import { readDirectory, readPath } from './matcher.js';
 import type { PolicyKind } from './model.js';
+import { SECTIONS, SYSCALL_NAME, SYSCALL_RULES, SYSCALL_SOURCE } from './schema/rules.js';
+import { fieldNames } from './schema/shape.js';
 
 /** Rules on system calls are checked for their shape and leave no rule: they only ever audit, and do not yet. */
 export function checkSyscalls(section: Fields, outer: Common, kind: PolicyKind): void {
-  section.allow(['matchSyscalls', 'matchPaths', ...COMMON]);
+  section.allow(fieldNames(SECTIONS.syscalls));
   inherit(section, outer, kind);
   for (const item of section.list('matchSyscalls', 'syscalls.matchSyscalls')) {
-    item.allow(['syscall', 'fromSource']);
+    item.allow(fieldNames(SYSCALL_RULES.matchSyscalls));
     checkNames(item);
     checkSources(item);
   }
   for (const item of section.list('matchPaths', 'syscalls.matchPaths')) {
-    item.allow(['path', 'recursive', 'syscall', 'fromSource']);
+    item.allow(fieldNames(SYSCALL_RULES.matchPaths));
     checkPlace(item, 'path');
     item.flag('recursive');
     checkNames(item);
@@ -29,7 +31,7 @@ function checkNames(item: Fields): void {
   for (const { node, index } of item.items('syscall') ?? []) {
     const what = `${item.what}.syscall[${index}]`;
     const name = asText(item.source, node, what);
-    if (name !== undefined && !/^[a-z_][a-z0-9_]{0,40}$/.test(name)) {
+    if (name !== undefined && !new RegExp(SYSCALL_NAME).test(name)) {
       item.source.error(
         node,
         `${what} "${short(name)}" is not a system call's name; write one like unlinkat`,
@@ -50,7 +52,7 @@ function checkPlace(item: Fields, name: string): void {
 
 function checkSources(item: Fields): void {
   for (const source of item.list('fromSource')) {
-    source.allow(['path', 'dir', 'recursive']);
+    source.allow(fieldNames(SYSCALL_SOURCE));
     checkPlace(source, 'path');
     checkPlace(source, 'dir');
     source.flag('recursive');

@@ -1,12 +1,15 @@
 import { isScalar, type Node } from 'yaml';
 import { Fields, short, typeName } from './fields.js';
-import { COMMON, DEFAULTS, inherit, warnBelayOnly } from './inherit.js';
+import { DEFAULTS, inherit, warnBelayOnly } from './inherit.js';
 import type { Diagnostic, Policy, PolicyKind, Rule } from './model.js';
 import { readNameRules } from './read-names.js';
 import { readNetworkRules } from './read-network.js';
 import { readCapabilityRules, readPresets } from './read-privilege.js';
 import { readSelector } from './read-selector.js';
 import { checkSyscalls } from './read-syscalls.js';
+import { POLICIES } from './schema/policies.js';
+import { fieldNames } from './schema/shape.js';
+import { ACTIVITIES, MODES } from './schema/words.js';
 import { Exhausted, MAX_FILE_BYTES, Source, tooLong } from './source.js';
 import { KINDS, suggestion } from './vocabulary.js';
 
@@ -97,13 +100,13 @@ function readPolicy(object: Fields, written: string | undefined): Policy | undef
   if (kind === undefined) return undefined;
   const { api, scope } = KINDS[kind];
   const source = object.source;
-  object.allow(['apiVersion', 'kind', 'metadata', 'spec', 'status']);
+  object.allow(fieldNames(POLICIES[scope]));
   const { name, namespace } = readMetadata(object, kind);
   const specNode = object.required('spec', 'write the rules under spec');
   const spec = specNode && Fields.of(source, specNode, 'spec', specNode);
   if (spec === undefined) return undefined;
   allowSpec(spec, kind);
-  const mode = spec.choice('mode', ['Enforce', 'Audit']) ?? 'Enforce';
+  const mode = spec.choice('mode', MODES) ?? 'Enforce';
   const selector = readSelector(spec, kind, scope);
   const rules = readRules(spec, kind);
   const policy: Policy = {
@@ -117,7 +120,7 @@ function readPolicy(object: Fields, written: string | undefined): Policy | undef
     selector,
     rules,
   };
-  if (spec.choice('status', ['Active', 'Inactive']) !== 'Inactive') return policy;
+  if (spec.choice('status', ACTIVITIES) !== 'Inactive') return policy;
   source.warn(spec.entry('status')?.key ?? spec.node, 'the policy is Inactive and so has no effect');
   return undefined;
 }
@@ -210,15 +213,14 @@ const METADATA = [
 function allowSpec(spec: Fields, kind: PolicyKind): void {
   const selector = KINDS[kind].scope === 'host' ? 'nodeSelector' : 'selector';
   const other = selector === 'selector' ? 'nodeSelector' : 'selector';
-  const sections = ['process', 'file', 'network', 'capabilities', 'syscalls', 'presets'];
-  spec.allow([...sections, selector, 'containers', 'mode', ...COMMON, 'status', 'apparmor', 'selinux'], {
+  spec.allow(fieldNames(POLICIES[KINDS[kind].scope].properties.spec), {
     [other]: `a ${kind} selects by ${selector}`,
     matchLabels: `labels go under ${selector}: {matchLabels: ...}`,
   });
   warnBelayOnly(spec, kind, ['mode']);
   for (const name of ['apparmor', 'selinux']) {
     const entry = spec.entry(name);
-    if (entry !== undefined)
+    if (spec.text(name) !== undefined && entry !== undefined)
       spec.source.warn(entry.key, `${name} has no effect here; write its rules as process and file rules`);
   }
 }

@@ -1,5 +1,5 @@
 import type { LabelRequirement, Policy } from './model.js';
-import { HOST_PATTERN_LABEL } from './read-selector.js';
+import { HOST_PATTERN_LABEL } from './schema/policies.js';
 
 /** The facts about a workload that selectors look at. For a host: its name, its node's labels, `host: true`. */
 export interface SelectableWorkload {

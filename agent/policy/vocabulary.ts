@@ -1,6 +1,6 @@
-import type { PolicyKind, PolicyScope, PresetName, ProtocolName } from './model.js';
+import type { PolicyKind, PolicyScope } from './model.js';
 
-/** The names that policies may use, and the nearest of them to a name that they may not. */
+/** The kinds of policies, and the nearest known name to one that nobody knows. */
 
 export const BELAY_API = 'security.belay.dev/v1';
 export const KUBEARMOR_API = 'security.kubearmor.com/v1';
@@ -13,75 +13,6 @@ export const KINDS: Readonly<Record<PolicyKind, { readonly api: string; readonly
   KubeArmorClusterPolicy: { api: KUBEARMOR_API, scope: 'cluster' },
   KubeArmorHostPolicy: { api: KUBEARMOR_API, scope: 'host' },
 };
-
-export const PROTOCOLS: readonly ProtocolName[] = [
-  'tcp',
-  'udp',
-  'raw',
-  'icmp',
-  'icmpv6',
-  'sctp',
-  'stream',
-  'dgram',
-  'rdm',
-  'seqpacket',
-  'dccp',
-  'packet',
-  'all',
-];
-
-export const PRESETS: readonly PresetName[] = [
-  'protectEnv',
-  'filelessExec',
-  'exec',
-  'protectProc',
-  'anonymousMapExec',
-];
-
-/** In the order of their numbers in linux/capability.h. */
-export const CAPABILITIES: readonly string[] = [
-  'chown',
-  'dac_override',
-  'dac_read_search',
-  'fowner',
-  'fsetid',
-  'kill',
-  'setgid',
-  'setuid',
-  'setpcap',
-  'linux_immutable',
-  'net_bind_service',
-  'net_broadcast',
-  'net_admin',
-  'net_raw',
-  'ipc_lock',
-  'ipc_owner',
-  'sys_module',
-  'sys_rawio',
-  'sys_chroot',
-  'sys_ptrace',
-  'sys_pacct',
-  'sys_admin',
-  'sys_boot',
-  'sys_nice',
-  'sys_resource',
-  'sys_time',
-  'sys_tty_config',
-  'mknod',
-  'lease',
-  'audit_write',
-  'audit_control',
-  'setfcap',
-  'mac_override',
-  'mac_admin',
-  'syslog',
-  'wake_alarm',
-  'block_suspend',
-  'audit_read',
-  'perfmon',
-  'bpf',
-  'checkpoint_restore',
-];
 
 /** ` (did you mean "recursive"?)`, or nothing when no known name is near. */
 export function suggestion(written: string, known: readonly string[]): string {
