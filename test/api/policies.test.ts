@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs';
+import { KubeConfig } from '@kubernetes/client-node';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { ApiError, type KubeApi } from '../../agent/control/api.js';
+import { parse, parseAllDocuments } from 'yaml';
+import { ApiError, KubeApi } from '../../agent/control/api.js';
 import { ClusterPolicies, collectionOf } from '../../agent/control/policies.js';
 import type { PolicyKind } from '../../agent/policy/model.js';
 import { KINDS } from '../../agent/policy/vocabulary.js';
@@ -10,6 +13,7 @@ const programs = kubernetesPrograms('the tests of policies against a real API se
 
 const DEFINITIONS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
 const OURS: readonly PolicyKind[] = ['WorkloadPolicy', 'ClusterWorkloadPolicy', 'HostPolicy'];
+const DEPLOY = new URL('../../deploy/', import.meta.url);
 
 describe.skipIf(programs === undefined)('the policies of a cluster', () => {
   let plane: ControlPlane;
@@ -21,7 +25,11 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
   beforeAll(async () => {
     plane = await ControlPlane.start({ programs: programs ?? '' });
     api = apiOf(plane);
-    for (const kind of OURS) await define(kind);
+    for (const kind of OURS) {
+      const { group, plural } = names(kind);
+      await define(kind, parse(readFileSync(new URL(`crds/${group}_${plural}.yaml`, DEPLOY), 'utf8')));
+    }
+    await define('KubeArmorPolicy');
   });
   afterAll(() => plane?.close());
   beforeEach(async () => {
@@ -30,7 +38,7 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
   });
   afterEach(async () => {
     for (const each of closing.splice(0)) each.close();
-    for (const kind of OURS) {
+    for (const kind of [...OURS, 'KubeArmorPolicy'] as const) {
       const list = await api.request<{ items: { metadata: { name: string; namespace?: string } }[] }>(
         collectionOf(kind),
       );
@@ -48,31 +56,26 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
     return { group, version, plural, definition: `${DEFINITIONS}/${plural}.${group}` };
   }
 
-  /** Makes the API server know a kind, whatever its spec may say. Resolves when it serves it. */
-  async function define(kind: PolicyKind) {
+  /** Makes the API server know a kind: as defined, or with whatever its spec may say. Resolves when it serves it. */
+  async function define(kind: PolicyKind, definition: unknown = lax(kind)) {
+    await api.request(DEFINITIONS, { method: 'POST', body: definition });
+    await eventually(() => api.request(collectionOf(kind)).then(Boolean, () => false), Boolean);
+  }
+
+  /** A definition that lets everything in, as those of KubeArmor nearly do. */
+  function lax(kind: PolicyKind) {
     const { group, version, plural } = names(kind);
     const schema = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-    await api.request(DEFINITIONS, {
-      method: 'POST',
-      body: {
-        metadata: { name: `${plural}.${group}` },
-        spec: {
-          group,
-          scope: KINDS[kind].scope === 'namespace' ? 'Namespaced' : 'Cluster',
-          names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
-          versions: [
-            {
-              name: version,
-              served: true,
-              storage: true,
-              schema: { openAPIV3Schema: schema },
-              subresources: { status: {} },
-            },
-          ],
-        },
+    const served = { name: version, served: true, storage: true, schema: { openAPIV3Schema: schema } };
+    return {
+      metadata: { name: `${plural}.${group}` },
+      spec: {
+        group,
+        scope: KINDS[kind].scope === 'namespace' ? 'Namespaced' : 'Cluster',
+        names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
+        versions: [{ ...served, subresources: { status: {} } }],
       },
-    });
-    await eventually(() => api.request(collectionOf(kind)).then(Boolean, () => false), Boolean);
+    };
   }
 
   function pathOf(kind: PolicyKind, name: string, within?: string) {
@@ -91,14 +94,15 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
       method: 'POST',
       body: { apiVersion: KINDS[kind].api, kind, metadata: { name }, spec },
     });
-  const patch = (name: string, body: unknown) =>
-    api.request(pathOf('WorkloadPolicy', name, namespace), { method: 'PATCH', contentType: MERGE, body });
-  const block = (name: string, path: string) => patch(name, { spec: blocking(path) });
+  const patch = (name: string, body: unknown, kind: PolicyKind = 'WorkloadPolicy') =>
+    api.request(pathOf(kind, name, namespace), { method: 'PATCH', contentType: MERGE, body });
+  const block = (name: string, path: string, kind?: PolicyKind) =>
+    patch(name, { spec: blocking(path) }, kind);
 
-  function follow(recorded = recordedLog()) {
+  function follow(recorded = recordedLog(), as = apiOf(plane, recorded)) {
     let calls = 0;
     const policies = new ClusterPolicies({
-      api: apiOf(plane, recorded),
+      api: as,
       log: recorded.log,
       postures: { file: 'audit', network: 'audit', capabilities: 'audit' },
       onChange: () => calls++,
@@ -174,10 +178,10 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
   it('keep their last good version when a newer one is bad, and say why with the field', async () => {
     const { policies, of, pathsOf, stateOf, lines } = follow();
     await policies.synced;
-    await create('web', blocking('/bin/sh'));
+    await create('web', blocking('/bin/sh'), 'KubeArmorPolicy');
     await eventually(() => pathsOf('web'), isPath('/bin/sh'));
     const good = of('web')[0];
-    await block('web', 'bin/bash');
+    await block('web', 'bin/bash', 'KubeArmorPolicy');
     const state = await eventually(
       () => stateOf('web'),
       (seen) => seen?.ref.generation === 2,
@@ -189,7 +193,7 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
         {
           severity: 'error',
           field: 'spec.process.matchPaths[0].path',
-          at: { file: `WorkloadPolicy/${namespace}/web` },
+          at: { file: `KubeArmorPolicy/${namespace}/web` },
           message: expect.stringContaining('bin/bash'),
         },
       ],
@@ -199,20 +203,22 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
     expect(of('web')).toEqual([good]);
     expect(of('web')[0]).toBe(good);
     // what can be read and not compiled is bad as well: a pattern that needs too many states
-    await patch('web', { spec: { process: { matchPaths: null, matchPatterns: [{ pattern: HUGE }] } } });
+    const huge = { matchPaths: null, matchPatterns: [{ pattern: HUGE }] };
+    await patch('web', { spec: { process: huge } }, 'KubeArmorPolicy');
     await eventually(
       () => stateOf('web'),
       (seen) => seen?.ref.generation === 3 && !seen.accepted && seen.generationInForce === 1,
     );
     expect(stateOf('web')?.diagnostics[0]?.field).toMatch(/^spec\.process\.matchPatterns\[0\]/);
     expect(of('web')[0]).toBe(good);
-    await patch('web', { spec: { process: { matchPaths: [{ path: '/bin/zsh' }], matchPatterns: null } } });
+    const mended = { matchPaths: [{ path: '/bin/zsh' }], matchPatterns: null };
+    await patch('web', { spec: { process: mended } }, 'KubeArmorPolicy');
     await eventually(() => pathsOf('web'), isPath('/bin/zsh'));
     expect(stateOf('web')).toMatchObject({ accepted: true, generationInForce: 4, diagnostics: [] });
   });
 
   it('are rejected alone when bad from the beginning', async () => {
-    await create('bad', { process: { matchPaths: [{}] } });
+    await create('bad', { process: { matchPaths: [{}] } }, 'KubeArmorPolicy');
     await create('good', blocking('/bin/sh'));
     const { policies, of, stateOf } = follow();
     await policies.synced;
@@ -223,13 +229,13 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
   });
 
   it('come with a definition that is added later, and go with one that is deleted', async () => {
-    const kind = 'KubeArmorPolicy';
+    const kind = 'KubeArmorClusterPolicy';
     const { policies, of, lines } = follow();
     await policies.synced;
     expect(policies.policies).toEqual([]);
     for (let round = 0; round < 2; round++) {
       await define(kind);
-      await create('ksp', blocking('/bin/sh'), kind);
+      await create('ksp', { selector: {}, process: { matchPaths: [{ path: '/bin/sh' }] } }, kind);
       await eventually(
         () => of('ksp').length,
         (length) => length === 1,
@@ -320,6 +326,7 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
     await eventually(
       () => policies.policies.length,
       (length) => length === 1000,
+      100,
     );
     const after = performance.now() - began;
     console.log(
@@ -333,6 +340,33 @@ describe.skipIf(programs === undefined)('the policies of a cluster', () => {
     console.log(`listed and compiled in ${Math.round(performance.now() - listing)} ms`);
     expect(again.policies.policies.length).toBe(1000);
     expect(again.calls()).toBe(1);
+  }, 300_000);
+
+  it('are read, and missing kinds seen to be missing, with the rights that the manifests give', async () => {
+    await create('web', blocking('/bin/sh'));
+    const manifests = parseAllDocuments(readFileSync(new URL('manifests/belay.yaml', DEPLOY), 'utf8'));
+    const role = manifests.map((each) => each.toJS()).find((each) => each?.kind === 'ClusterRole');
+    const rbac = '/apis/rbac.authorization.k8s.io/v1';
+    await api.request(`${rbac}/clusterroles`, { method: 'POST', body: role });
+    await api.request(`${rbac}/clusterrolebindings`, {
+      method: 'POST',
+      body: {
+        metadata: { name: 'agent' },
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: role.metadata.name },
+        subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'agent' }],
+      },
+    });
+    const agent = plane.pki.client('agent', { CN: 'agent' });
+    const kube = new KubeConfig();
+    kube.loadFromFile(plane.pki.kubeconfig('agent.kubeconfig', plane.server, agent));
+    const recorded = recordedLog();
+    const { policies, of } = follow(recorded, new KubeApi(kube, recorded.log));
+    await policies.synced;
+    expect(of('web').length).toBe(1);
+    // the server needs a moment to learn who may do what
+    expect(recorded.lines.filter(({ msg }) => msg.includes('refuses')).length).toBe(
+      recorded.lines.filter(({ msg }) => msg.includes('no longer refuses')).length,
+    );
   });
 });
 
