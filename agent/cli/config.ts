@@ -75,7 +75,7 @@ const SETTINGS = {
     about: "the container runtime's CRI socket",
     form: SOCKET,
     advice: 'the absolute path of a socket, of at most 107 bytes',
-    default: '/run/containerd/containerd.sock',
+    defaultAbout: "containerd's or CRI-O's, whichever is there",
   },
   hostPolicies: {
     flag: true,

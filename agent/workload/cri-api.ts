@@ -18,7 +18,8 @@ import { fromJSON } from '@grpc/proto-loader';
 export interface CriContainer {
   readonly id: string;
   readonly metadata: { readonly name: string } | null;
-  readonly image: { readonly image: string } | null;
+  readonly image: { readonly image: string; readonly user_specified_image: string } | null;
+  readonly image_ref: string;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -41,6 +42,7 @@ const MESSAGES = {
       Version: { requestType: 'Empty', responseType: 'VersionResponse' },
       ListContainers: { requestType: 'Empty', responseType: 'ListContainersResponse' },
       ListPodSandbox: { requestType: 'Empty', responseType: 'ListPodSandboxResponse' },
+      GetContainerEvents: { requestType: 'Empty', responseType: 'Empty', responseStream: true },
     },
   },
   Empty: message({}),
@@ -50,10 +52,12 @@ const MESSAGES = {
     id: text(1),
     metadata: { id: 3, type: 'ContainerMetadata' },
     image: { id: 4, type: 'ImageSpec' },
+    image_ref: text(5),
     labels: { id: 8, type: 'string', keyType: 'string' },
   }),
   ContainerMetadata: message({ name: text(1) }),
-  ImageSpec: message({ image: text(1) }),
+  // newer runtimes say the image's id and how it was asked for
+  ImageSpec: message({ image: text(1), user_specified_image: text(18) }),
   ListPodSandboxResponse: message({ items: { id: 1, type: 'PodSandbox', rule: 'repeated' } }),
   PodSandbox: message({ id: text(1), metadata: { id: 2, type: 'PodSandboxMetadata' } }),
   PodSandboxMetadata: message({ uid: text(2) }),
@@ -67,12 +71,19 @@ const packages = fromJSON(
   { keepCase: true, defaults: true, arrays: true, objects: true, longs: String },
 );
 
+function method<A>(name: string, version: string): MethodDefinition<object, A> {
+  const service = packages[`runtime.${version}.RuntimeService`] as ServiceDefinition;
+  return service[name] as MethodDefinition<object, A>;
+}
+
 const DEADLINE_MS = 10_000;
 const MAX_MESSAGE_BYTES = 16 << 20;
 
 /** One connection to a runtime. A call that fails throws grpc-js's `ServiceError`. */
 export class CriApi {
   readonly #client: Client;
+  /** Under way. Closing the client alone would let them go on. */
+  readonly #calls = new Set<{ cancel(): void }>();
   #version: (typeof VERSIONS)[number] = VERSIONS[0];
 
   /** @param socket absolute path */
@@ -85,7 +96,9 @@ export class CriApi {
     });
   }
 
+  /** Calls that are under way fail. */
   close(): void {
+    for (const call of this.#calls) call.cancel();
     this.#client.close();
   }
 
@@ -101,6 +114,31 @@ export class CriApi {
     return (await this.#call<{ items: CriSandbox[] }>('ListPodSandbox')).items;
   }
 
+  /**
+   * Tells that something happened to some container, until the connection ends: then, once, why. A runtime that does
+   * not do that, as many do not, never tells.
+   */
+  events(onEvent: () => void, onEnd: (why: Error) => void): void {
+    const { path, requestSerialize, responseDeserialize } = method<unknown>(
+      'GetContainerEvents',
+      this.#version,
+    );
+    const call = this.#client.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      {},
+      new Metadata(),
+    );
+    this.#calls.add(call);
+    call.on('data', onEvent);
+    call.on('error', () => {}); // its status says it too
+    call.on('status', ({ code, details }) => {
+      this.#calls.delete(call);
+      if (code !== status.UNIMPLEMENTED) onEnd(new Error(details || 'it ended the stream of events'));
+    });
+  }
+
   async #call<A>(name: string): Promise<A> {
     try {
       return await this.#callVersion<A>(name, this.#version);
@@ -114,10 +152,9 @@ export class CriApi {
   }
 
   #callVersion<A>(name: string, version: string): Promise<A> {
-    const service = packages[`runtime.${version}.RuntimeService`] as ServiceDefinition;
-    const { path, requestSerialize, responseDeserialize } = service[name] as MethodDefinition<object, A>;
+    const { path, requestSerialize, responseDeserialize } = method<A>(name, version);
     return new Promise((resolve, reject) => {
-      this.#client.makeUnaryRequest(
+      const call = this.#client.makeUnaryRequest(
         path,
         requestSerialize,
         responseDeserialize,
@@ -125,10 +162,12 @@ export class CriApi {
         new Metadata(),
         { deadline: Date.now() + DEADLINE_MS },
         (error, answer) => {
+          this.#calls.delete(call);
           if (error !== null || answer === undefined) reject(error);
           else resolve(answer);
         },
       );
+      this.#calls.add(call);
     });
   }
 }

@@ -60,7 +60,7 @@ describe('the settings', () => {
         kubernetes: false,
         node: hostname().toLowerCase(),
         kubeconfig: undefined,
-        criSocket: '/run/containerd/containerd.sock',
+        criSocket: undefined,
         hostPolicies: true,
         clusterName: 'default',
         output: '-',
