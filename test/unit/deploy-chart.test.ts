@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
@@ -59,6 +59,18 @@ describe('the chart', () => {
     execFileSync('node', [join(DEPLOY, 'generate.mjs'), '--check'], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
+  });
+
+  test('brings the definitions of the kinds along', () => {
+    const kinds = readdirSync(join(DEPLOY, 'chart/crds')).flatMap((name) =>
+      readManifests(readFileSync(join(DEPLOY, 'chart/crds', name), 'utf8')),
+    );
+    expect(kinds.map(({ spec }) => spec.names.kind).toSorted()).toEqual([
+      'ClusterWorkloadPolicy',
+      'HostPolicy',
+      'NodeEnforcement',
+      'WorkloadPolicy',
+    ]);
   });
 
   test('is told by a digest which image it is, before a tag, before its own version', () => {
