@@ -177,7 +177,8 @@ export class Cluster {
 
   /** Makes or changes everything that the YAML describes. */
   apply(yaml: string): void {
-    this.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], yaml);
+    // this kubectl knows less of CRDs than they say
+    this.kubectl(['apply', '--server-side', '--force-conflicts', '--validate=false', '-f', '-'], yaml);
   }
 
   /** Makes a namespace in which pods can be made. */
