@@ -177,8 +177,12 @@ export class Cluster {
 
   /** Makes or changes everything that the YAML describes. */
   apply(yaml: string): void {
-    // this kubectl knows less of CRDs than they say
-    this.kubectl(['apply', '--server-side', '--force-conflicts', '--validate=false', '-f', '-'], yaml);
+    // this version knows less of definitions than they say, and merges nothing that it does not know
+    const definition = yaml.includes('kind: CustomResourceDefinition');
+    const merged = definition
+      ? ['create', '--validate=false']
+      : ['apply', '--server-side', '--force-conflicts'];
+    this.kubectl([...merged, '-f', '-'], yaml);
   }
 
   /** Makes a namespace in which pods can be made. */

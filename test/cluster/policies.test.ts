@@ -17,7 +17,8 @@ function policy(
 ): string {
   const { kind = 'WorkloadPolicy', namespace = 'default', group = 'security.belay.dev' } = of;
   const where = /Cluster|Host/.test(kind) ? '' : `, namespace: ${namespace}`;
-  return `{apiVersion: ${group}/v1, kind: ${kind}, metadata: {name: ${name}${where}}, spec: {${spec}}}\n`;
+  // not a flow mapping as a whole: kubectl would take it for JSON
+  return `apiVersion: ${group}/v1\nkind: ${kind}\nmetadata: {name: ${name}${where}}\nspec: {${spec}}\n`;
 }
 
 const onWeb = (what: string) => `selector: {matchLabels: {app: web}}, ${what}`;
