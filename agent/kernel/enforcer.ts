@@ -225,22 +225,27 @@ export class Enforcer {
   #reconcile(): Diagnostic[] {
     const diagnostics: Diagnostic[] = [];
     const retired: InForce[] = [];
+    /** Keys of what does not fit, each told once. */
+    const failed = new Set<string>();
     for (const bound of this.#bound.values()) {
       if (bound.id === NOBODY) continue;
       if (bound.settled?.workload === bound.workload && bound.settled.round === this.#round) continue;
       const { selected, policies } = this.#select(bound.workload);
       const postures = bound.workload.postures ?? this.#postures;
-      const key = `${policies
-        .map((p) => this.#nameOf(p))
-        .sort((a, b) => a - b)
-        .join()} ${postures.file} ${postures.network} ${postures.capabilities}`;
+      const key = this.#keyOf(policies, postures);
       if (bound.set?.key === key || (bound.set === undefined && policies.length === 0)) {
         bound.settled = { workload: bound.workload, round: this.#round };
         continue;
       }
-      const set =
-        policies.length === 0 ? undefined : this.#setOf(key, policies, selected, postures, diagnostics);
-      if (set === 'unfit') continue;
+      let set: InForce | undefined;
+      if (policies.length > 0) {
+        set = failed.has(key) ? undefined : this.#setOf(key, policies, selected, postures, diagnostics);
+        if (set === undefined) failed.add(key);
+        // What it had stays; one that had nothing gets as many of them as fit.
+        if (set === undefined && bound.set !== undefined) continue;
+        set ??= this.#mostOf(policies, selected, postures);
+        if (set === undefined) continue;
+      }
       this.#kernel.enforce(bound.id, set);
       bound.set = set;
       bound.settled = { workload: bound.workload, round: this.#round };
@@ -289,27 +294,53 @@ export class Enforcer {
     return candidates;
   }
 
+  #keyOf(policies: readonly Policy[], { file, network, capabilities }: Postures): string {
+    const names = policies.map((p) => this.#nameOf(p)).sort((a, b) => a - b);
+    return `${names.join()} ${file} ${network} ${capabilities}`;
+  }
+
+  /** Undefined if they do not fit together, which is told. */
   #setOf(
     key: string,
     policies: readonly Policy[],
     selected: readonly Policy[],
     postures: Postures,
     diagnostics: Diagnostic[],
-  ): InForce | 'unfit' {
+  ): InForce | undefined {
     const known = this.#sets.get(key);
     if (known) return known;
     const compiled = compile(policies, postures);
     if (!compiled.ok) {
       diagnostics.push(...compiled.diagnostics);
-      return 'unfit';
+      return undefined;
     }
     try {
       return this.#publish(key, selected, compiled.set);
     } catch (error) {
       if (!(error instanceof ArenaFull)) throw error;
       diagnostics.push({ at: policies[0].at, severity: 'error', message: error.message });
-      return 'unfit';
+      return undefined;
     }
+  }
+
+  /** A set of as many of the policies as fit together, found by halves. */
+  #mostOf(policies: readonly Policy[], selected: readonly Policy[], postures: Postures): InForce | undefined {
+    const fits = (indexes: readonly number[]) =>
+      compile(
+        indexes.map((i) => policies[i]),
+        postures,
+      ).ok;
+    const add = (base: readonly number[], more: readonly number[]): readonly number[] => {
+      const all = [...base, ...more];
+      if (fits(all)) return all;
+      if (more.length <= 1) return base;
+      const half = more.length >> 1;
+      return add(add(base, more.slice(0, half)), more.slice(half));
+    };
+    const kept = add([], [...policies.keys()]);
+    if (kept.length === 0) return undefined;
+    const [some, of] = [kept.map((i) => policies[i]), kept.map((i) => selected[i])];
+    return this.#setOf(this.#keyOf(some, postures), some, of, postures, []);
   }
 
   #publish(key: string, policies: readonly Policy[], compiled: PolicySet): InForce {

@@ -33,7 +33,7 @@ export class Agent {
     await eventually(
       'the agent is ready',
       () => existsSync(join(this.#machine.results, 'ready')) || undefined,
-      120_000,
+      600_000,
     ).catch((error) => {
       throw new Error(`${error.message}; it said:\n${this.log.slice(-2000)}`);
     });
