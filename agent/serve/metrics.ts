@@ -1,0 +1,113 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { BelayRecord } from '../event/record.js';
+
+/** What is so at the moment of a scrape. */
+export interface Present {
+  /** By state: accepted, rejected. */
+  readonly policies: Readonly<Record<string, number>>;
+  readonly workloads: number;
+  readonly policySets: number;
+  readonly tableBytes: number;
+}
+
+export interface MetricsOptions {
+  readonly version: string;
+  /** The kernel's release. */
+  readonly kernel: string;
+  readonly present: () => Present;
+}
+
+/** What Prometheus is told. Nothing names a pod or a policy, so the number of series is fixed. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #events: Counter<'type' | 'verdict'>;
+  readonly #denied: Counter;
+  readonly #lost: Counter<'ring'>;
+  readonly #failures: Counter<'failure'>;
+  readonly #apply: Histogram;
+
+  constructor({ version, kernel, present }: MetricsOptions) {
+    const registers = [this.#registry];
+    const gauge = (name: string, help: string, value: () => number) =>
+      new Gauge({
+        ...{ name, help, registers },
+        collect() {
+          this.set(value());
+        },
+      });
+    const info = {
+      name: 'belay_build_info',
+      help: 'The version of the agent and the release of the kernel.',
+    };
+    new Gauge({ ...info, labelNames: ['version', 'kernel'], registers }).set({ version, kernel }, 1);
+    new Gauge({
+      name: 'belay_policies',
+      help: 'Policies that the agent knows; of a rejected one, the last good version is in force.',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        for (const [state, count] of Object.entries(present().policies)) this.set({ state }, count);
+      },
+    });
+    gauge('belay_workloads', 'Workloads that the agent knows on this node.', () => present().workloads);
+    gauge(
+      'belay_policy_sets',
+      'Different sets of policies in force; workloads that the same policies reach share one.',
+      () => present().policySets,
+    );
+    gauge('belay_table_bytes', 'Bytes of tables in the kernel.', () => present().tableBytes);
+    this.#events = new Counter({
+      name: 'belay_events_total',
+      help: 'Events, repeats included.',
+      labelNames: ['type', 'verdict'],
+      registers,
+    });
+    this.#denied = new Counter({
+      name: 'belay_denied_total',
+      help: 'Operations that were denied.',
+      registers,
+    });
+    this.#lost = new Counter({
+      name: 'belay_events_lost_total',
+      help: 'Events that found no room; the verdicts held.',
+      labelNames: ['ring'],
+      registers,
+    });
+    this.#failures = new Counter({
+      name: 'belay_kernel_failures_total',
+      help: 'What the kernel programs could not do.',
+      labelNames: ['failure'],
+      registers,
+    });
+    this.#apply = new Histogram({
+      name: 'belay_apply_seconds',
+      help: 'From a change being told to its being in force.',
+      buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10],
+      registers,
+    });
+  }
+
+  record(record: BelayRecord): void {
+    if (record.type === 'gap') this.#lost.inc({ ring: record.ring }, Number(record.lost));
+    else if (record.type === 'failure') this.#failures.inc({ failure: record.failure }, record.count);
+    else {
+      const count = 'count' in record ? Number(record.count) : 1;
+      const verdict = record.type === 'alert' ? record.verdict : 'Passed';
+      this.#events.inc({ type: record.type, verdict }, count);
+      if (verdict !== 'Passed') this.#denied.inc(count);
+    }
+  }
+
+  /** A change that was told of is in force. */
+  applied(seconds: number): void {
+    this.#apply.observe(seconds);
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}
