@@ -277,7 +277,9 @@ function stateOf(
   return { ref, accepted, ...(generationInForce !== undefined && { generationInForce }), diagnostics };
 }
 
-const nameOf = ({ kind, namespace, name }: PolicyRef) => [kind, namespace, name].filter(Boolean).join('/');
+/** As the diagnostics of its policies name the file. */
+export const nameOf = ({ kind, namespace, name }: PolicyRef) =>
+  [kind, namespace, name].filter(Boolean).join('/');
 
 /** The field that each line of indented JSON speaks of: a bracket of the one that it belongs to. */
 export function fieldsOfLines(value: unknown, field = ''): string[] {

@@ -77,6 +77,7 @@ describe.runIf(programs)('the rendered chart on a real API server', () => {
       ['watch', belay, 'workloadpolicies'],
       ['patch', belay, 'workloadpolicies/status', 'shop'],
       ['patch', belay, 'nodeenforcements', '', 'worker-1'],
+      ['patch', belay, 'nodeenforcements/status', '', 'worker-1'],
       ['create', '', 'events', 'shop'],
       ['create', ...leases, 'belay-system'],
       ['update', ...leases, 'belay-system', 'belay-leader'],
