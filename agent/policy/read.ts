@@ -1,6 +1,7 @@
 import { isScalar, type Node } from 'yaml';
 import { Fields, short, typeName } from './fields.js';
-import { DEFAULTS, inherit, warnBelayOnly } from './inherit.js';
+import { DEFAULTS, inherit, isKubeArmor, warnBelayOnly } from './inherit.js';
+import { checkLimits } from './limits.js';
 import type { Diagnostic, Policy, PolicyKind, Rule } from './model.js';
 import { readNameRules } from './read-names.js';
 import { readNetworkRules } from './read-network.js';
@@ -100,6 +101,7 @@ function readPolicy(object: Fields, written: string | undefined): Policy | undef
   if (kind === undefined) return undefined;
   const { api, scope } = KINDS[kind];
   const source = object.source;
+  const before = source.errors;
   object.allow(fieldNames(POLICIES[scope]));
   const { name, namespace } = readMetadata(object, kind);
   const specNode = object.required('spec', 'write the rules under spec');
@@ -109,6 +111,10 @@ function readPolicy(object: Fields, written: string | undefined): Policy | undef
   const mode = spec.choice('mode', MODES) ?? 'Enforce';
   const selector = readSelector(spec, kind, scope);
   const rules = readRules(spec, kind);
+  // what is at fault is not measured: its faults would be told twice
+  if (source.errors === before && !isKubeArmor(kind)) {
+    checkLimits(source, spec.node, POLICIES[scope].properties.spec, 'spec');
+  }
   const policy: Policy = {
     apiVersion: api,
     kind,

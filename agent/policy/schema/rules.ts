@@ -17,7 +17,9 @@ import {
  */
 
 const MAX_RULES = 1000;
-const MAX_SOURCES = 64;
+const MAX_SOURCES = 32;
+const MAX_PEERS = 128;
+const MAX_PORTS = 64;
 /** Of the kernel, in bytes; here in characters, which are never more. */
 export const MAX_PATH = 4096;
 
@@ -350,18 +352,18 @@ export const PORTS = object(
 );
 
 const ADDRESS_MORE = {
-  ports: list('Any of these ports; without it, every protocol and port.', PORTS, 256),
+  ports: list('Any of these ports; without it, every protocol and port.', PORTS, MAX_PORTS),
   ...SOURCES,
   ...COMMON,
 };
 
 export const ADDRESS_RULES = {
   egress: object('Where connections and datagrams go.', {
-    to: list('Any of these peers; without it, every address.', PEER, 256),
+    to: list('Any of these peers; without it, every address.', PEER, MAX_PEERS),
     ...ADDRESS_MORE,
   }),
   ingress: object('Where connections come from, and which ports are bound.', {
-    from: list('Any of these peers; without it, every address.', PEER, 256),
+    from: list('Any of these peers; without it, every address.', PEER, MAX_PEERS),
     ...ADDRESS_MORE,
   }),
 } as const;
