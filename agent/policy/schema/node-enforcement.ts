@@ -3,8 +3,9 @@ import { integer, list, map, object, text, type ValueOf } from './shape.js';
 /**
  * What one node enforces: a small object per node, named like it, that its agent writes on change.
  *
- * It lists only policies that reach a workload of the node (a policy that reaches none changes no object), and each
- * whose enforcement is whole with a few bytes. ENFORCED_BYTES × policies is its size, whatever they say.
+ * It lists only policies that reach a workload of the node: a policy that reaches none there changes no object. Of
+ * each that is enforced whole it says no more than that, in 48 bytes; of the others, why not, in up to 1.6 KB. So 500
+ * policies make 24 KB, all of it included, and it never grows beyond 340 KiB.
  */
 
 const TROUBLED = object(
