@@ -185,6 +185,13 @@ export class Cluster {
     this.kubectl([...merged, '-f', '-'], yaml);
   }
 
+  /** Makes the definitions of Belay's kinds, and waits until they are served. */
+  install(): void {
+    const crds = join(PROJECT, 'deploy/crds');
+    this.kubectl(['apply', '--validate=false', '-f', crds]);
+    this.kubectl(['wait', '--for=condition=Established', '--timeout=60s', '-f', crds]);
+  }
+
   /** Makes a namespace in which pods can be made. */
   async namespace(name: string, labels: Readonly<Record<string, string>> = {}): Promise<void> {
     await this.core.createNamespace({ body: { metadata: { name, labels } } });
@@ -222,7 +229,7 @@ export class Cluster {
   /** Makes a pod and waits until all of its containers run. */
   async pod(name: string, options: PodOptions = {}): Promise<V1Pod> {
     await this.create(name, options);
-    return this.#when(
+    return this.when(
       name,
       options.namespace,
       'runs',
@@ -236,22 +243,23 @@ export class Cluster {
   async ended(name: string, namespace?: string): Promise<ReadonlyMap<string, V1ContainerStatus>> {
     const over = ({ state }: V1ContainerStatus) =>
       state?.terminated !== undefined || state?.waiting?.reason === 'CreateContainerError';
-    const pod = await this.#when(name, namespace, 'ends', ({ status }) =>
+    const pod = await this.when(name, namespace, 'ends', ({ status }) =>
       status?.containerStatuses?.every(over),
     );
     return new Map(pod.status?.containerStatuses?.map((status) => [status.name, status]));
   }
 
-  async #when(
+  /** Waits until something holds of a pod; `what` says it in an error. */
+  async when(
     name: string,
-    namespace = 'default',
+    namespace: string | undefined,
     what: string,
     holds: (pod: V1Pod) => boolean | undefined,
-    seconds = 120,
+    seconds = 300,
   ): Promise<V1Pod> {
     const end = performance.now() + seconds * 1000;
     for (;;) {
-      const pod = await this.core.readNamespacedPod({ namespace, name });
+      const pod = await this.core.readNamespacedPod({ namespace: namespace ?? 'default', name });
       if (holds(pod)) return pod;
       if (performance.now() > end)
         throw new Error(
@@ -315,7 +323,7 @@ export class Cluster {
     const body = JSON.parse(this.kubectl(['get', '--raw', path]));
     body.ephemeralContainers = [...(body.ephemeralContainers ?? []), container];
     this.kubectl(['replace', '--raw', path, '-f', '-'], JSON.stringify(body));
-    return this.#when(pod, namespace, `has ${name}`, ({ status }) =>
+    return this.when(pod, namespace, `has ${name}`, ({ status }) =>
       status?.ephemeralContainerStatuses?.some(
         (s) => s.name === name && (s.state?.running ?? s.state?.terminated) !== undefined,
       ),
