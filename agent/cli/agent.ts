@@ -1,4 +1,5 @@
 import { rmSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { EventStream } from '../event/stream.js';
@@ -7,12 +8,16 @@ import { Kernel } from '../kernel/kernel.js';
 import { kernelTrouble } from '../kernel/trouble.js';
 import { PolicyDirectory } from '../policy/directory.js';
 import type { Diagnostic, Postures } from '../policy/model.js';
+import { Health } from '../serve/health.js';
+import { serveHttp } from '../serve/http.js';
+import { Metrics } from '../serve/metrics.js';
 import { JsonLines } from '../sink/json-lines.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
 import { SOURCE as CLUSTER, ClusterFeed } from './cluster.js';
 import { configHelp, configOptions, type Flags, loadConfig, type Settings, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
+import { VERSION } from './version.js';
 import { tell, Wanted } from './wanted.js';
 
 const REFRESH_MS = 1000;
@@ -70,6 +75,7 @@ async function run(flags: Flags): Promise<void> {
   const sink = new JsonLines(settings.output);
   const enforcer = new Enforcer(kernel, posturesOf(settings));
   const killer = new ContainerKiller(log);
+  const health = new Health({ drain: () => kernel.drain() });
   const wanted = new Wanted({
     enforcer,
     kernel,
@@ -77,8 +83,22 @@ async function run(flags: Flags): Promise<void> {
     policySources: [...(settings.policies ? [DIRECTORY] : []), ...(settings.kubernetes ? [CLUSTER] : [])],
     workloadSources: [...(settings.workloads ? [FILE] : []), ...(settings.kubernetes ? [CLUSTER] : [])],
     onReady: () => {
+      health.enforces();
       if (settings.readyFile) writeFileSync(settings.readyFile, `${process.pid}\n`);
     },
+    onApplied: (seconds) => {
+      metrics.applied(seconds);
+      cluster?.applied();
+    },
+  });
+  const metrics = new Metrics({
+    ...{ version: VERSION, kernel: release() },
+    present: () => ({
+      policies: { in_force: wanted.policies, rejected: cluster?.rejected ?? 0 },
+      workloads: enforcer.workloads.size,
+      policySets: enforcer.sets,
+      tableBytes: kernel.tableBytes,
+    }),
   });
   const open: { close(): unknown }[] = [];
   let cluster: ClusterFeed | undefined;
@@ -88,6 +108,8 @@ async function run(flags: Flags): Promise<void> {
     settings.node,
     (record) => {
       sink.write(record);
+      metrics.record(record);
+      cluster?.record(record);
       if (record.type === 'failure')
         log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
       if (record.type === 'alert') killer.consider(record, enforcer);
@@ -106,9 +128,11 @@ async function run(flags: Flags): Promise<void> {
   };
 
   try {
+    if (settings.metricsAddress)
+      open.push(await serveHttp({ address: settings.metricsAddress, metrics, health }));
     if (settings.policies) open.push(followDirectory(settings.policies));
     if (settings.kubernetes) {
-      cluster = new ClusterFeed({ settings, postures: posturesOf(settings), kernel, wanted, log });
+      cluster = new ClusterFeed({ settings, postures: posturesOf(settings), kernel, enforcer, wanted, log });
       open.push(cluster);
     }
     if (settings.workloads) {
@@ -153,6 +177,7 @@ async function run(flags: Flags): Promise<void> {
   );
   const refresh = setInterval(() => {
     enforcer.refresh();
+    health.looked();
     const { dropped, error } = sink.takeDropped();
     if (dropped > 0) log.error({ dropped, reason: error?.message }, 'records were not written');
   }, REFRESH_MS);

@@ -1,3 +1,4 @@
+import { release } from 'node:os';
 import { basename } from 'node:path';
 import type { Logger } from 'pino';
 import { KubeApi } from '../control/api.js';
@@ -6,12 +7,16 @@ import { Namespaces } from '../control/namespaces.js';
 import { OwnNode } from '../control/node.js';
 import { NodePods } from '../control/pods.js';
 import { ClusterPolicies } from '../control/policies.js';
+import { ClusterReport } from '../control/report.js';
+import type { BelayRecord } from '../event/record.js';
+import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
 import type { Postures } from '../policy/model.js';
 import { containerOfCgroup } from '../workload/cgroup-names.js';
 import { Cri } from '../workload/cri.js';
 import { NodeWorkloads } from '../workload/kubernetes.js';
 import type { Settings } from './config.js';
+import { VERSION } from './version.js';
 import type { Wanted } from './wanted.js';
 
 export const SOURCE = 'cluster';
@@ -20,13 +25,14 @@ export interface ClusterOptions {
   readonly settings: Settings;
   readonly postures: Postures;
   readonly kernel: Kernel;
+  readonly enforcer: Enforcer;
   readonly wanted: Wanted;
   readonly log: Logger;
 }
 
 /**
  * What a node of a cluster has, and what the API server wants of it: pods, namespaces, the runtime's containers and
- * policies go in, workloads and policies come out.
+ * policies go in, workloads and policies come out. The API server is told what came of it.
  */
 export class ClusterFeed {
   readonly #options: ClusterOptions;
@@ -36,6 +42,7 @@ export class ClusterFeed {
   readonly #cri: Cri;
   readonly #policies: ClusterPolicies;
   readonly #workloads: NodeWorkloads;
+  readonly #report: ClusterReport;
   #complete = false;
 
   constructor(options: ClusterOptions) {
@@ -55,6 +62,17 @@ export class ClusterFeed {
       postures,
       onChange: () => wanted.setPolicies(SOURCE, this.#policies.policies),
     });
+    this.#report = new ClusterReport({
+      ...{ api, log, policies: this.#policies, enforcer: options.enforcer },
+      identity: {
+        ...{ node: settings.node, agentVersion: VERSION, kernel: release() },
+        absentHooks: options.kernel.absent,
+      },
+      // outside of a pod there is no namespace of its own; this one every cluster has
+      namespace: process.env.POD_NAMESPACE ?? 'kube-system',
+      podUid: (namespace, name) =>
+        [...this.#pods.pods.values()].find((pod) => pod.name === name && pod.namespace === namespace)?.uid,
+    });
     const all = [this.#pods.synced, this.#namespaces.synced, this.#node.synced, this.#cri.attempted];
     Promise.all(all).then(() => {
       this.#complete = true;
@@ -68,12 +86,27 @@ export class ClusterFeed {
     if (id !== undefined && !this.#cri.containers.has(id)) this.#cri.lookup(id);
   }
 
+  /** How many policies are rejected; their last good versions are wanted, if there are any. */
+  get rejected(): number {
+    return [...this.#policies.states.values()].filter(({ accepted }) => !accepted).length;
+  }
+
+  /** What was told has been put in force. */
+  applied(): void {
+    this.#report.changed();
+  }
+
+  record(record: BelayRecord): void {
+    this.#report.record(record);
+  }
+
   reconfigure(settings: Settings, postures: Postures): void {
     this.#workloads.options = this.#identity(settings, postures);
     this.#tell();
   }
 
   async close(): Promise<void> {
+    await this.#report.close();
     this.#pods.close();
     this.#namespaces.close();
     this.#node.close();

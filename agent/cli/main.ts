@@ -1,20 +1,16 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { agentCommand } from './agent.js';
 import { checkCommand } from './check.js';
 import { eventsCommand } from './events.js';
 import { policyCommand } from './policy.js';
 import { probeCommand } from './probe.js';
+import { VERSION } from './version.js';
 
 /** The `belay` program: one file per command, added here. */
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
-
 const program = new Command('belay')
   .description('runtime security for Kubernetes workloads, enforced in the kernel')
-  .version(version)
+  .version(VERSION)
   .showHelpAfterError('(see belay --help)')
   .addCommand(agentCommand())
   .addCommand(checkCommand())

@@ -13,6 +13,8 @@ export interface WantedOptions {
   readonly workloadSources: readonly string[];
   /** Everything that was told has been put in force for the first time. */
   readonly onReady: () => void;
+  /** What was told last has been put in force, as far as it fits. */
+  readonly onApplied: (seconds: number) => void;
 }
 
 /**
@@ -31,34 +33,43 @@ export class Wanted {
     this.#workloads = new Map(options.workloadSources.map((source) => [source, undefined]));
   }
 
+  /** How many policies are wanted. */
+  get policies(): number {
+    return all(this.#policies).length;
+  }
+
   setPolicies(source: string, policies: readonly Policy[]): void {
     this.#policies.set(source, policies);
     if (this.#ready) {
+      const since = performance.now();
       this.#tell(this.#options.enforcer.setPolicies(all(this.#policies)));
-      this.#say('policies in force');
+      this.#say('policies in force', since);
     } else this.#begin();
   }
 
   setWorkloads(source: string, workloads: readonly Workload[]): void {
     this.#workloads.set(source, workloads);
     if (this.#ready) {
+      const since = performance.now();
       this.#tell(this.#options.enforcer.setWorkloads(all(this.#workloads)));
-      this.#say('workloads in force');
+      this.#say('workloads in force', since);
     } else this.#begin();
   }
 
   #begin(): void {
     if ([...this.#policies.values(), ...this.#workloads.values()].includes(undefined)) return;
     const { enforcer, onReady } = this.#options;
+    const since = performance.now();
     this.#ready = true;
     enforcer.setPolicies(all(this.#policies));
     this.#tell(enforcer.setWorkloads(all(this.#workloads)));
-    this.#say('workloads in force');
+    this.#say('workloads in force', since);
     onReady();
   }
 
-  #say(what: string): void {
-    const { enforcer, kernel, log } = this.#options;
+  #say(what: string, since: number): void {
+    const { enforcer, kernel, log, onApplied } = this.#options;
+    onApplied((performance.now() - since) / 1000);
     const policies = all(this.#policies).length;
     const workloads = all(this.#workloads).length;
     log.info({ policies, workloads, sets: enforcer.sets, tableBytes: kernel.tableBytes }, what);

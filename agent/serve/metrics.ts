@@ -3,7 +3,7 @@ import type { BelayRecord } from '../event/record.js';
 
 /** What is so at the moment of a scrape. */
 export interface Present {
-  /** By state: accepted, rejected. */
+  /** By state: in_force, rejected. */
   readonly policies: Readonly<Record<string, number>>;
   readonly workloads: number;
   readonly policySets: number;
@@ -42,7 +42,7 @@ export class Metrics {
     new Gauge({ ...info, labelNames: ['version', 'kernel'], registers }).set({ version, kernel }, 1);
     new Gauge({
       name: 'belay_policies',
-      help: 'Policies that the agent knows; of a rejected one, the last good version is in force.',
+      help: 'Policies by state; of a rejected one, the last good version is in force, if there is one.',
       labelNames: ['state'],
       registers,
       collect() {

@@ -15,7 +15,7 @@ afterEach(async () => {
 
 function metricsOf(): Metrics {
   const present = () => ({
-    policies: { accepted: 3, rejected: 1 },
+    policies: { in_force: 3, rejected: 1 },
     ...{ workloads: 7, policySets: 2, tableBytes: 4096 },
   });
   return new Metrics({ version: '1.2.3', kernel: '6.12.0', present });
@@ -55,7 +55,7 @@ describe('what Prometheus is told', () => {
     expect(status).toBe(200);
     expect(type).toMatch(/^text\/plain/);
     for (const line of [
-      'belay_policies{state="accepted"} 3',
+      'belay_policies{state="in_force"} 3',
       'belay_policies{state="rejected"} 1',
       'belay_workloads 7',
       'belay_policy_sets 2',
