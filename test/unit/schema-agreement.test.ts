@@ -38,7 +38,7 @@ function check(text: string) {
   return { errors: of('error'), warnings: of('warning') };
 }
 
-test('the example policies are accepted, and only their defaults are added', () => {
+test('the example policies are accepted, and only their defaults are added', { timeout: 60_000 }, () => {
   const files = policyFiles(`${root}deploy/examples`);
   expect(files.length).toBeGreaterThanOrEqual(5);
   for (const file of files) {
@@ -65,6 +65,7 @@ const PUBLIC_EXCEPTIONS = /stands twice|never matches/;
 
 test.skipIf(!present)(
   'public policies, as Belay kinds, are accepted where `belay check` accepts them',
+  { timeout: 60_000 },
   () => {
     let accepted = 0;
     let refused = 0;
