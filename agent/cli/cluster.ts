@@ -114,10 +114,10 @@ export class ClusterFeed {
     await this.#cri.close();
   }
 
-  #identity({ unknownPosture }: Settings, postures: Postures) {
+  #identity({ unknownPosture, hostPolicies }: Settings, postures: Postures) {
     const { POD_NAMESPACE: namespace, POD_NAME: name } = process.env;
     const exempt = namespace && name ? { namespace, name } : undefined;
-    return { postures, unknown: unknownPosture, exempt };
+    return { postures, unknown: unknownPosture, host: hostPolicies, exempt };
   }
 
   #tell(): void {

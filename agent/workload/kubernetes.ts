@@ -49,6 +49,8 @@ export interface KubernetesOptions {
   readonly postures: Postures;
   /** For pods that the API server has not told of yet. */
   readonly unknown: Posture;
+  /** Whether the node's own processes are a workload. */
+  readonly host: boolean;
   /** The pod that must never be judged: the agent's own. */
   readonly exempt?: { readonly namespace: string; readonly name: string };
 }
@@ -89,7 +91,7 @@ export class NodeWorkloads {
       made.set(key, before !== undefined && same ? before : { from, workloads: make() });
     };
     once('unknown', [], () => [unknownPods(options.unknown)]);
-    once('host', [node], () => [host(node, options)]);
+    if (options.host) once('host', [node], () => [host(node, options)]);
     for (const pod of pods) {
       const namespace = namespaces.get(pod.namespace);
       const running = byPod.get(pod.uid) ?? [];

@@ -53,7 +53,7 @@ function tell(postures: Postures = POSTURES): void {
     namespaces: new Map(),
     containers: containers.values(),
   };
-  expect(enforcer.setWorkloads(new NodeWorkloads({ postures, unknown }).of(cluster))).toEqual([]);
+  expect(enforcer.setWorkloads(new NodeWorkloads({ postures, unknown, host: true }).of(cluster))).toEqual([]);
 }
 
 function enforce(...texts: readonly string[]): void {

@@ -12,7 +12,7 @@ import { workloadKey } from '../../agent/workload/model.js';
 
 const UID = '12345678-9abc-def0-1234-56789abcdef0';
 const AUDIT: Postures = { file: 'audit', network: 'audit', capabilities: 'audit' };
-const OPTIONS: KubernetesOptions = { postures: AUDIT, unknown: 'audit' };
+const OPTIONS: KubernetesOptions = { postures: AUDIT, unknown: 'audit', host: true };
 
 const pod = (more: Partial<PodFacts> = {}): PodFacts => ({
   uid: UID,
