@@ -1,11 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { PROJECT } from '../kernel/harness.js';
 import { Cluster, clusterPrograms } from './cluster.js';
 
-const CRDS = join(PROJECT, 'deploy/crds');
 const PASSWD = '/etc/passwd';
 const GROUP = '/etc/group';
 
@@ -40,8 +36,7 @@ describe.skipIf(clusterPrograms() === undefined)('policies of a cluster', () => 
 
   beforeAll(async () => {
     cluster = await Cluster.start();
-    expect(existsSync(CRDS)).toBe(true);
-    for (const name of readdirSync(CRDS)) cluster.apply(readFileSync(join(CRDS, name), 'utf8'));
+    cluster.install();
     await cluster.agent.start();
   });
   afterAll(async () => {
