@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { lstatSync } from 'node:fs';
 import { policyFiles, readPolicyBytes, unreadable } from './files.js';
 import { keepLastGood } from './last-good.js';
 import type { Diagnostic, Policy, Postures } from './model.js';
@@ -51,6 +52,8 @@ export class PolicyDirectory {
     for (const path of paths) {
       const before = this.#files.get(path);
       const state = this.#readFile(path, before, diagnostics);
+      // it went away since it was listed, or the whole directory did: look again
+      if (state === undefined) return this.read();
       changed ||= state !== before;
       files.set(path, state);
     }
@@ -62,11 +65,13 @@ export class PolicyDirectory {
     return [...this.#files.values()].flatMap((f) => f.policies);
   }
 
-  #readFile(path: string, before: FileState | undefined, diagnostics: Diagnostic[]): FileState {
+  /** Undefined if there is no such file any more. */
+  #readFile(path: string, before: FileState | undefined, diagnostics: Diagnostic[]): FileState | undefined {
     let bytes: Uint8Array;
     try {
       bytes = readPolicyBytes(path);
     } catch (error) {
+      if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
       if (!before?.digest.startsWith('!')) diagnostics.push(fault(path, unreadable(error)));
       return before?.digest === '!' ? before : { digest: '!', policies: before?.policies ?? [] };
     }
