@@ -44,7 +44,7 @@ build: setup $(object) $(abi) $(addon) $(program) $(act) $(render) ## compile th
 demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
 	@deploy/demo/run $(if $(HOST),--host)
 
-test: ## everything: lint, types, unit tests, the kernel suite on three kernels, a real cluster
+test: ## everything: lint, types, unit tests, an API server, the kernel suite on three kernels
 	@test/all
 
 ##@ Parts
