@@ -2,7 +2,13 @@ import { isScalar, isSeq, type Node } from 'yaml';
 import { asText, Fields, short } from './fields.js';
 import { isKubeArmor, warnBelayOnly } from './inherit.js';
 import type { LabelRequirement, PolicyKind, PolicyScope, Selector } from './model.js';
-import { CLUSTER_SPEC, CONTAINER_LABEL, HOST_PATTERN_LABEL, HOST_SPEC } from './schema/policies.js';
+import {
+  CLUSTER_SPEC,
+  CONTAINER_LABEL,
+  CONTAINER_LIST_MARKS,
+  HOST_PATTERN_LABEL,
+  HOST_SPEC,
+} from './schema/policies.js';
 import { CONTAINER_GLOB } from './schema/rules.js';
 import { fieldNames } from './schema/shape.js';
 import { OPERATORS, PAIR_OPERATORS } from './schema/words.js';
@@ -155,11 +161,10 @@ function checkPairs(item: Fields): void {
 /** Globs on container names: Belay's `containers`, or the text of KubeArmor's label, which looks like a list. */
 function readContainers(spec: Fields, kind: PolicyKind, listed: string | undefined): string[] {
   warnBelayOnly(spec, kind, ['containers']);
+  const edges = new RegExp(`^[${CONTAINER_LIST_MARKS}]+|[${CONTAINER_LIST_MARKS}]+$`, 'g');
   const named = (listed ?? '')
-    .trim()
-    .replace(/^\[|\]$/g, '')
     .split(',')
-    .map((name) => name.trim().replace(/^(["'])(.*)\1$/, '$2'))
+    .map((name) => name.replace(edges, ''))
     .filter((name) => name !== '');
   const own: string[] = [];
   for (const { node, index } of spec.items('containers') ?? []) {

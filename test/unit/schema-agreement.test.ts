@@ -205,7 +205,24 @@ function values(shape: Shape): fc.Arbitrary<unknown> {
         );
         return fc.dictionary(
           keys,
-          mostly(fc.constantFrom('web', '', '[a, b]', '[]', '*'), fc.constantFrom(3, '(')),
+          mostly(
+            fc.constantFrom(
+              'web',
+              '',
+              '[a, b]',
+              '[]',
+              '*',
+              '[[]]',
+              ' , ',
+              '[""]',
+              "'a'",
+              '_',
+              'é',
+              '\v',
+              '\u00a0',
+            ),
+            fc.constantFrom(3, '('),
+          ),
           {
             maxKeys: 2,
           },

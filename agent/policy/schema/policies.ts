@@ -5,6 +5,8 @@ import { ACTIVITIES, MODES, PRESET_ACTIONS } from './words.js';
 /** The specs of Belay's three kinds of policies, and what their status says. KubeArmor's kinds are read with the same. */
 
 export const CONTAINER_LABEL = 'kubearmor.io/container.name';
+/** What only sets the names in that label apart, as within the brackets of an expression: of RE2, CEL and JavaScript alike. */
+export const CONTAINER_LIST_MARKS = String.raw`\t\n\r\x20\x22\x27\x2c\x5b\x5d`;
 export const HOST_PATTERN_LABEL = 'kubearmor.io/hostnamereg';
 
 /** Here, and nowhere further in, a default says the same as its absence: nobody is left to inherit from. */
@@ -44,8 +46,8 @@ const ONE_CONTAINERS: Validation = {
   rule: [
     '!has(self.containers) || size(self.containers) == 0 || !has(self.selector) || !has(self.selector.matchLabels)',
     `!('${CONTAINER_LABEL}' in self.selector.matchLabels)`,
-    // null, or nothing but brackets and commas, stands for all containers
-    `type(${LISTED}) != string || !${LISTED}.matches('[A-Za-z0-9]')`,
+    // null, or nothing but brackets, commas, quotes and blanks, stands for all containers
+    `type(${LISTED}) != string || !${LISTED}.matches(r'[^${CONTAINER_LIST_MARKS}]')`,
   ].join(' || '),
   message: `containers are named both by containers and by the label ${CONTAINER_LABEL}; keep one of the two`,
 };
