@@ -105,7 +105,7 @@ async function run(flags: Flags): Promise<void> {
   const events = new EventStream(
     kernel,
     enforcer,
-    settings.node,
+    { node: settings.node, cluster: settings.clusterName },
     (record) => {
       sink.write(record);
       metrics.record(record);

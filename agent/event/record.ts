@@ -15,12 +15,16 @@ export interface AlertRecord {
   readonly time: string;
   readonly sequence: string;
   readonly node: string;
+  readonly cluster: string;
+  /** Empty for the node's own processes, whose `pod` is the node, and for pods that are not known. */
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
   readonly containerId: string;
   readonly image: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** What the pod belongs to. */
+  readonly owner?: OwnerRecord;
   /** Absent when a packet arrived and nobody acted. */
   readonly process?: ProcessRecord;
   /** Process, File, Network or Capabilities. */
@@ -44,6 +48,11 @@ export interface AlertRecord {
   /** How many this stands for: repeats of the same within a second are one record. */
   readonly count: string;
   readonly enforcer: 'BPF-LSM';
+}
+
+export interface OwnerRecord {
+  readonly kind: string;
+  readonly name: string;
 }
 
 export interface ProcessRecord {
@@ -82,9 +91,14 @@ export interface ExecRecord {
   readonly time: string;
   readonly sequence: string;
   readonly node: string;
+  readonly cluster: string;
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
+  readonly containerId: string;
+  readonly image: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly owner?: OwnerRecord;
   readonly process?: ProcessRecord;
   readonly count: string;
 }
@@ -221,9 +235,24 @@ function processOf(raw: RawEvent): ProcessRecord | undefined {
 
 export interface RecordContext {
   readonly node: string;
+  readonly cluster: string;
   /** Unix time of CLOCK_BOOTTIME 0, ns. */
   readonly bootTime: bigint;
   readonly sequence: bigint;
+}
+
+function whose(workload: Attribution['workload'], { node, cluster }: RecordContext) {
+  return {
+    node,
+    cluster,
+    namespace: workload?.namespace ?? '',
+    pod: workload?.name ?? '',
+    container: workload?.container ?? '',
+    containerId: workload?.containerId ?? '',
+    image: workload?.image ?? '',
+    labels: Object.fromEntries(workload?.labels ?? []),
+    owner: workload?.owner,
+  };
 }
 
 export function alertRecord(
@@ -236,13 +265,7 @@ export function alertRecord(
     type: 'alert',
     time: (context.bootTime + raw.time).toString(),
     sequence: context.sequence.toString(),
-    node: context.node,
-    namespace: workload?.namespace ?? '',
-    pod: workload?.name ?? '',
-    container: workload?.container ?? '',
-    containerId: workload?.containerId ?? '',
-    image: workload?.image ?? '',
-    labels: Object.fromEntries(workload?.labels ?? []),
+    ...whose(workload, context),
     process: processOf(raw),
     class: classOf(raw),
     operation: OPERATIONS[raw.operation] ?? String(raw.operation),
@@ -270,10 +293,7 @@ export function execRecord(raw: RawEvent, { workload }: Attribution, context: Re
     type: 'exec',
     time: (context.bootTime + raw.time).toString(),
     sequence: context.sequence.toString(),
-    node: context.node,
-    namespace: workload?.namespace ?? '',
-    pod: workload?.name ?? '',
-    container: workload?.container ?? '',
+    ...whose(workload, context),
     process: processOf(raw),
     count: raw.count.toString(),
   };

@@ -10,6 +10,13 @@ const SWEEP_MS = 500;
 const REMEMBERED = 2 * maps.folds.entries;
 const RING_NAMES = ['denials', 'matches', 'telemetry'] as const;
 
+/** Where everything that is told of happens. */
+export interface Origin {
+  readonly node: string;
+  /** The cluster's name. */
+  readonly cluster: string;
+}
+
 /**
  * Records from the kernel, complete: each alert attributed, repeats as one with their number, and for what found no
  * room in a ring, or failed inside the programs, a record that says so.
@@ -19,7 +26,7 @@ export class EventStream {
   readonly #enforcer: Enforcer;
   readonly #emit: (record: BelayRecord) => void;
   readonly #onCgroup: (path: string) => void;
-  readonly #node: string;
+  readonly #origin: Origin;
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, RawEvent>();
   readonly #lost = new Map<number, readonly bigint[]>();
@@ -34,13 +41,13 @@ export class EventStream {
   constructor(
     kernel: Kernel,
     enforcer: Enforcer,
-    node: string,
+    origin: Origin,
     emit: (record: BelayRecord) => void,
     onCgroup: (path: string) => void = () => {},
   ) {
     this.#kernel = kernel;
     this.#enforcer = enforcer;
-    this.#node = node;
+    this.#origin = origin;
     this.#emit = emit;
     this.#onCgroup = onCgroup;
     this.#failures = kernel.failures();
@@ -88,7 +95,7 @@ export class EventStream {
   }
 
   #context(): RecordContext {
-    return { node: this.#node, bootTime: this.#kernel.bootTime, sequence: ++this.#sequence };
+    return { ...this.#origin, bootTime: this.#kernel.bootTime, sequence: ++this.#sequence };
   }
 
   #sweep(window: bigint): void {
@@ -99,7 +106,7 @@ export class EventStream {
       schema: 'belay.v1' as const,
       time: unix.toString(),
       sequence: (++this.#sequence).toString(),
-      node: this.#node,
+      node: this.#origin.node,
     });
     this.#kernel.takeFolds(now, window, (key, count, workload) => {
       const first = this.#firsts.get(key);

@@ -91,7 +91,12 @@ it('the kernel gives the verdicts of the reference interpreter, and names its ru
   for (const [set, posture] of samples) {
     if (!compile(set, posture).ok) continue;
     const enforcer = new Enforcer(kernel, posture);
-    const stream = new EventStream(kernel, enforcer, 'node', (r) => r.type === 'alert' && seen.push(r));
+    const stream = new EventStream(
+      kernel,
+      enforcer,
+      { node: 'node', cluster: 'default' },
+      (r) => r.type === 'alert' && seen.push(r),
+    );
     expect(enforcer.setPolicies(set)).toEqual([]);
     const workload = {
       namespace: 'shop',

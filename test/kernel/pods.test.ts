@@ -113,7 +113,7 @@ beforeAll(() => {
   events = new EventStream(
     kernel,
     enforcer,
-    'node-1',
+    { node: 'node-1', cluster: 'default' },
     (record) => records.push(record),
     (path) => {
       made.push(path);

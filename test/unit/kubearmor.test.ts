@@ -1,0 +1,178 @@
+import { describe, expect, it } from 'vitest';
+import { kubeArmorAlert, kubeArmorLog, kubeArmorOf } from '../../agent/event/kubearmor.js';
+import type { AlertRecord, BelayRecord, ExecRecord } from '../../agent/event/record.js';
+
+const WHOSE = {
+  schema: 'belay.v1',
+  time: '1700000000123456789',
+  sequence: '7',
+  node: 'node-1',
+  cluster: 'prod',
+  namespace: 'shop',
+  pod: 'web-1',
+  container: 'nginx',
+  containerId: 'c0ffee',
+  image: 'nginx:1',
+  labels: { tier: 'front', app: 'web' },
+  owner: { kind: 'Deployment', name: 'web' },
+  process: {
+    execId: '99',
+    ...{ pid: 4321, pidInside: 12, tid: 4321, uid: 1000, gid: 1000 },
+    ...{ program: '/usr/bin/bash', comm: 'bash', arguments: ['bash', '-c', 'id'], tty: false },
+    parent: { pid: 4000, program: '/usr/sbin/nginx' },
+  },
+  count: '1',
+} as const;
+
+const alert = (fields: Partial<AlertRecord> = {}): AlertRecord => ({
+  ...WHOSE,
+  type: 'alert',
+  class: 'Process',
+  operation: 'exec',
+  object: { path: '/usr/bin/id' },
+  policy: 'no-shells',
+  policyNamespace: 'shop',
+  rule: 'process.matchPaths[0]',
+  ruleId: 6,
+  generation: 3,
+  action: 'Block',
+  verdict: 'Denied',
+  dryRun: false,
+  severity: 7,
+  tags: ['MITRE_T1059', 'shell'],
+  message: 'no shells',
+  enforcer: 'BPF-LSM',
+  ...fields,
+});
+
+describe('an alert, as KubeArmor tells it', () => {
+  it('has its fields and values', () => {
+    expect(kubeArmorAlert(alert())).toEqual({
+      Timestamp: 1_700_000_000,
+      UpdatedTime: '2023-11-14T22:13:20.123456Z',
+      ClusterName: 'prod',
+      HostName: 'node-1',
+      NamespaceName: 'shop',
+      Owner: { Ref: 'Deployment', Name: 'web', Namespace: 'shop' },
+      PodName: 'web-1',
+      Labels: 'app=web,tier=front',
+      ContainerID: 'c0ffee',
+      ContainerName: 'nginx',
+      ContainerImage: 'nginx:1',
+      HostPPID: 4000,
+      HostPID: 4321,
+      PPID: 4000,
+      PID: 12,
+      UID: 1000,
+      ParentProcessName: '/usr/bin/bash',
+      ProcessName: '/usr/bin/id',
+      PolicyName: 'no-shells',
+      Severity: '7',
+      Tags: 'MITRE_T1059,shell',
+      ATags: ['MITRE_T1059', 'shell'],
+      Message: 'no shells',
+      Type: 'MatchedPolicy',
+      Source: '/usr/bin/bash',
+      Operation: 'Process',
+      Resource: '/usr/bin/id',
+      Data: 'lsm=SECURITY_BPRM_CHECK',
+      Enforcer: 'BPFLSM',
+      Action: 'Block',
+      Result: 'Permission denied',
+      ExecEvent: { ExecID: '99', ExecutableName: 'bash' },
+      NodeID: 'node-1',
+    });
+  });
+
+  it.each([
+    [
+      { class: 'File', operation: 'open', object: { path: '/etc/shadow', access: 'read' } },
+      '/etc/shadow',
+      'lsm=FILE_OPEN',
+    ],
+    [{ class: 'File', operation: 'unlink', object: { path: '/a' } }, '/a', 'lsm=FILE_UNLINK'],
+    [
+      {
+        class: 'Network',
+        operation: 'connect',
+        object: { socket: 'tcp', protocol: 'tcp', address: '10.0.0.1', port: 80 },
+      },
+      'remoteip=10.0.0.1 port=80 protocol=TCP',
+      'lsm=SOCKET_CONNECT remoteip=10.0.0.1 port=80 protocol=TCP',
+    ],
+    [
+      { class: 'Network', operation: 'socket', object: { socket: 'ip-raw', protocol: 'udp' } },
+      'protocol=UDP',
+      'lsm=SOCKET_CREATE protocol=UDP',
+    ],
+    [
+      { class: 'Capabilities', operation: 'capable', object: { capability: 'net_raw' } },
+      'CAP_NET_RAW',
+      'lsm=CAPABLE CAP_NET_RAW',
+    ],
+  ] satisfies [Partial<AlertRecord>, string, string][])(
+    'names what was asked for: %j',
+    (fields, resource, data) => {
+      const told = kubeArmorAlert(alert(fields));
+      expect(told).toMatchObject({ Resource: resource, Data: data, Operation: fields.class });
+      expect(told).toMatchObject({ ProcessName: '/usr/bin/bash', ParentProcessName: '/usr/sbin/nginx' });
+    },
+  );
+
+  it('knows Block for every denial, and says what a dry run would have done', () => {
+    const told = (fields: Partial<AlertRecord>) => {
+      const { Action, Result } = kubeArmorAlert(alert(fields));
+      return [Action, Result];
+    };
+    expect(told({ action: 'Kill', verdict: 'Killed' })).toEqual(['Block', 'Permission denied']);
+    expect(told({ action: 'KillContainer', verdict: 'ContainerKilled' })).toEqual([
+      'Block',
+      'Permission denied',
+    ]);
+    expect(told({ action: 'Audit', verdict: 'Passed' })).toEqual(['Audit', 'Passed']);
+    expect(told({ action: 'Block', verdict: 'Passed', dryRun: true })).toEqual(['Audit (Block)', 'Passed']);
+    expect(told({ action: 'Block', verdict: 'Passed', policy: '', rule: 'DefaultPosture' })).toEqual([
+      'Audit',
+      'Passed',
+    ]);
+  });
+
+  it('names the default posture, where no policy said so', () => {
+    expect(kubeArmorAlert(alert({ policy: '', rule: 'DefaultPosture' })).PolicyName).toBe('DefaultPosture');
+  });
+
+  it('is of the host, and of no pod, when the host itself acted', () => {
+    const told = kubeArmorAlert(alert({ namespace: '', pod: 'node-1', owner: undefined, container: '' }));
+    expect(told).toMatchObject({ Type: 'MatchedHostPolicy', PodName: '', HostName: 'node-1' });
+    expect(told).not.toHaveProperty('Owner');
+  });
+
+  it('names nobody when a packet arrived and nobody acted', () => {
+    const told = kubeArmorAlert(alert({ process: undefined, class: 'Network', operation: 'accept' }));
+    expect(told).toMatchObject({ HostPID: 0, Source: '', ProcessName: '' });
+    expect(told).not.toHaveProperty('ExecEvent');
+  });
+});
+
+describe('a program that started, as KubeArmor tells it', () => {
+  const started: ExecRecord = { ...WHOSE, type: 'exec' };
+
+  it('is a log with the whole command', () => {
+    expect(kubeArmorLog(started)).toMatchObject({
+      Type: 'ContainerLog',
+      Operation: 'Process',
+      Source: '/usr/sbin/nginx',
+      ProcessName: '/usr/bin/bash',
+      Resource: '/usr/bin/bash -c id',
+      Data: 'syscall=SYS_EXECVE',
+      Result: 'Passed',
+    });
+    expect(kubeArmorLog({ ...started, namespace: '', pod: 'node-1' }).Type).toBe('HostLog');
+  });
+
+  it('is told from an alert, and other records are neither', () => {
+    expect(kubeArmorOf(alert())).toHaveProperty('PolicyName');
+    expect(kubeArmorOf(started)).not.toHaveProperty('PolicyName');
+    expect(kubeArmorOf({ type: 'gap' } as BelayRecord)).toBeUndefined();
+  });
+});
