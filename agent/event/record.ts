@@ -13,6 +13,8 @@ export interface AlertRecord {
   readonly type: 'alert';
   /** Unix time, ns. */
   readonly time: string;
+  /** Of this event and no other of the node's; who gets an event twice sees it by this. */
+  readonly id: string;
   readonly sequence: string;
   readonly node: string;
   readonly cluster: string;
@@ -89,6 +91,7 @@ export interface ExecRecord {
   readonly schema: 'belay.v1';
   readonly type: 'exec';
   readonly time: string;
+  readonly id: string;
   readonly sequence: string;
   readonly node: string;
   readonly cluster: string;
@@ -108,6 +111,7 @@ export interface GapRecord {
   readonly schema: 'belay.v1';
   readonly type: 'gap';
   readonly time: string;
+  readonly id: string;
   readonly sequence: string;
   readonly node: string;
   readonly namespace: string;
@@ -122,6 +126,7 @@ export interface FailureRecord {
   readonly schema: 'belay.v1';
   readonly type: 'failure';
   readonly time: string;
+  readonly id: string;
   readonly sequence: string;
   readonly node: string;
   readonly failure: string;
@@ -133,6 +138,7 @@ export interface UnknownPodRecord {
   readonly schema: 'belay.v1';
   readonly type: 'unknown-pod';
   readonly time: string;
+  readonly id: string;
   readonly sequence: string;
   readonly node: string;
   readonly podUid: string;
@@ -238,6 +244,7 @@ export interface RecordContext {
   readonly cluster: string;
   /** Unix time of CLOCK_BOOTTIME 0, ns. */
   readonly bootTime: bigint;
+  readonly id: string;
   readonly sequence: bigint;
 }
 
@@ -264,6 +271,7 @@ export function alertRecord(
     schema: 'belay.v1',
     type: 'alert',
     time: (context.bootTime + raw.time).toString(),
+    id: context.id,
     sequence: context.sequence.toString(),
     ...whose(workload, context),
     process: processOf(raw),
@@ -292,6 +300,7 @@ export function execRecord(raw: RawEvent, { workload }: Attribution, context: Re
     schema: 'belay.v1',
     type: 'exec',
     time: (context.bootTime + raw.time).toString(),
+    id: context.id,
     sequence: context.sequence.toString(),
     ...whose(workload, context),
     process: processOf(raw),
@@ -308,6 +317,7 @@ export function unknownPodRecord(raw: RawEvent, cgroup: string, context: RecordC
     schema: 'belay.v1',
     type: 'unknown-pod',
     time: (context.bootTime + raw.time).toString(),
+    id: context.id,
     sequence: context.sequence.toString(),
     node: context.node,
     podUid: uid ?? '',

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { enums, maps } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
@@ -32,6 +33,8 @@ export class EventStream {
   readonly #lost = new Map<number, readonly bigint[]>();
   #failures: ReadonlyMap<string, number>;
   #sequence = 0n;
+  /** Of this agent's run, in the ids of its events. */
+  readonly #instance = randomBytes(6).toString('hex');
   #timer: NodeJS.Timeout;
 
   /**
@@ -95,19 +98,28 @@ export class EventStream {
   }
 
   #context(): RecordContext {
-    return { ...this.#origin, bootTime: this.#kernel.bootTime, sequence: ++this.#sequence };
+    return { ...this.#origin, bootTime: this.#kernel.bootTime, ...this.#next() };
+  }
+
+  #next(): { id: string; sequence: bigint } {
+    const sequence = ++this.#sequence;
+    return { id: `${this.#instance}-${sequence.toString(36)}`, sequence };
   }
 
   #sweep(window: bigint): void {
     const bootTime = this.#kernel.bootTime;
     const unix = BigInt(Date.now()) * 1_000_000n;
     const now = unix - bootTime;
-    const base = () => ({
-      schema: 'belay.v1' as const,
-      time: unix.toString(),
-      sequence: (++this.#sequence).toString(),
-      node: this.#origin.node,
-    });
+    const base = () => {
+      const { id, sequence } = this.#next();
+      return {
+        schema: 'belay.v1' as const,
+        time: unix.toString(),
+        id,
+        sequence: sequence.toString(),
+        node: this.#origin.node,
+      };
+    };
     this.#kernel.takeFolds(now, window, (key, count, workload) => {
       const first = this.#firsts.get(key);
       if (first) {

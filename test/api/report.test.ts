@@ -363,7 +363,7 @@ interface CoreEvent extends KubeObject {
 
 function alert(more: Partial<AlertRecord>): AlertRecord {
   return {
-    ...{ schema: 'belay.v1', type: 'alert', time: '0', sequence: '1', node: 'one', cluster: 'c' },
+    ...{ schema: 'belay.v1', type: 'alert', time: '0', id: 'a-1', sequence: '1', node: 'one', cluster: 'c' },
     ...{ namespace: 'default', pod: 'web-1', container: 'nginx', containerId: '', image: '', labels: {} },
     ...{ class: 'Process', operation: 'exec', object: { path: '/bin/sh' } },
     ...{ policy: 'web', policyNamespace: 'default', rule: 'process.matchPaths[0]', ruleId: 6, generation: 1 },

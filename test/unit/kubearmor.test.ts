@@ -5,6 +5,7 @@ import type { AlertRecord, BelayRecord, ExecRecord } from '../../agent/event/rec
 const WHOSE = {
   schema: 'belay.v1',
   time: '1700000000123456789',
+  id: 'a-7',
   sequence: '7',
   node: 'node-1',
   cluster: 'prod',
