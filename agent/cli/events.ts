@@ -101,7 +101,7 @@ const WIDTHS = [12, 15, 3, 22, 24, 9, 36, 40, 0];
 function columns(record: BelayRecord): string[] {
   const time = new Date(Number(BigInt(record.time) / 1_000_000n)).toISOString().slice(11, 23);
   if (record.type === 'failure') {
-    return [time, pc.yellow('failure'), '', '', '', '', printable(record.failure), '', String(record.count)];
+    return [time, pc.yellow('failure'), '', '', '', '', printable(record.failure), '', record.count];
   }
   if (record.type === 'unknown-pod') {
     return [time, pc.yellow('unknown'), '', `pod ${record.podUid}`, '', '', printable(record.cgroup), '', ''];

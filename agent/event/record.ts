@@ -117,7 +117,9 @@ export interface GapRecord {
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
+  /** Where they were lost: a ring's name, `folded`, or `watch` for a client that was too slow. */
   readonly ring: string;
+  /** 0 = not known. */
   readonly lost: string;
 }
 
@@ -130,7 +132,7 @@ export interface FailureRecord {
   readonly sequence: string;
   readonly node: string;
   readonly failure: string;
-  readonly count: number;
+  readonly count: string;
 }
 
 /** A pod that the agent does not know of has come to this node: it gets the posture for unknown pods. */

@@ -32,7 +32,8 @@ export class EventStream {
   readonly #firsts = new Map<bigint, RawEvent>();
   readonly #lost = new Map<number, readonly bigint[]>();
   #failures: ReadonlyMap<string, number>;
-  #sequence = 0n;
+  /** Goes on from one agent to the next, since none makes a million records a second for long. */
+  #sequence = BigInt(Date.now()) * 1000n;
   /** Of this agent's run, in the ids of its events. */
   readonly #instance = randomBytes(6).toString('hex');
   #timer: NodeJS.Timeout;
@@ -155,7 +156,7 @@ export class EventStream {
     const failures = this.#kernel.failures();
     for (const [failure, count] of failures) {
       const more = count - (this.#failures.get(failure) ?? 0);
-      if (more > 0) this.#emit({ ...base(), type: 'failure', failure, count: more });
+      if (more > 0) this.#emit({ ...base(), type: 'failure', failure, count: more.toString() });
     }
     this.#failures = failures;
   }

@@ -89,7 +89,7 @@ export class Metrics {
 
   record(record: BelayRecord): void {
     if (record.type === 'gap') this.#lost.inc({ ring: record.ring }, Number(record.lost));
-    else if (record.type === 'failure') this.#failures.inc({ failure: record.failure }, record.count);
+    else if (record.type === 'failure') this.#failures.inc({ failure: record.failure }, Number(record.count));
     else {
       const count = 'count' in record ? Number(record.count) : 1;
       const verdict = record.type === 'alert' ? record.verdict : 'Passed';

@@ -48,7 +48,7 @@ describe('what Prometheus is told', () => {
     metrics.record(record({ type: 'alert', verdict: 'Passed', count: '2' }));
     metrics.record(record({ type: 'exec', count: '1' }));
     metrics.record(record({ type: 'gap', ring: 'denials', lost: '9' }));
-    metrics.record(record({ type: 'failure', failure: 'FAILURE_NAME', count: 4 }));
+    metrics.record(record({ type: 'failure', failure: 'FAILURE_NAME', count: '4' }));
     metrics.applied(0.02);
     const { get } = await served(metrics);
     const { status, text, type } = await get('/metrics');
