@@ -107,7 +107,7 @@ $(abi): $(object) native/abi.mjs
 	@echo "abi        $@"
 	@node native/abi.mjs $(object)
 
-$(addon): native/binding.gyp $(wildcard native/*.cpp native/*.cc native/*.h bpf/*.h) package-lock.json
+$(addon): native/binding.gyp $(wildcard native/*.cpp native/*.cc native/*.h) bpf/tables.h bpf/matcher.h package-lock.json
 	@[ -e '$(nodedir)/include/node/node_api.h' ] || { \
 	  echo "Node's own headers are not beside it ($(nodedir)/include/node): install libnode-dev if Node came from" \
 	    "Debian or Ubuntu, or Node's official archive, which has them" >&2; exit 1; }
