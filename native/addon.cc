@@ -28,6 +28,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_kernel(env, exports);
   init_ring(env, exports);
   init_matcher(env, exports);
+  init_peer(env, exports);
   return exports;
 }
 

@@ -21,3 +21,4 @@ Bytes bytes_of(const Napi::Value &value, const char *what);
 void init_kernel(Napi::Env env, Napi::Object exports);
 void init_ring(Napi::Env env, Napi::Object exports);
 void init_matcher(Napi::Env env, Napi::Object exports);
+void init_peer(Napi::Env env, Napi::Object exports);

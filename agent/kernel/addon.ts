@@ -34,6 +34,14 @@ export interface NativeRings {
   close(): void;
 }
 
+/** Who made a connection to a unix socket, as it was then. */
+export interface Peer {
+  readonly pid: number;
+  readonly uid: number;
+  /** All of them. */
+  readonly gids: readonly number[];
+}
+
 export interface Addon {
   readonly Kernel: new (object: Uint8Array) => NativeKernel;
   /** A batch is, for each record: u32 index of the ring, u32 length, the bytes, padding to 8. */
@@ -47,6 +55,7 @@ export interface Addon {
   store64(memory: Uint8Array, offset: number, value: bigint): void;
   exchange64(memory: Uint8Array, offset: number, value: bigint): bigint;
   enableStats(): number;
+  peer(fd: number): Peer;
   /** Gives memory that was freed back to the kernel. */
   trim(): void;
   /** CLOCK_REALTIME minus CLOCK_BOOTTIME, nanoseconds. */

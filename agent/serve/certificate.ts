@@ -1,0 +1,10 @@
+import type { PeerCertificate } from 'node:tls';
+import type { Credentials } from './access.js';
+
+/** Whom a client certificate names, as the Kubernetes API reads them: the common name, and organisations as groups. */
+export function certificateOf(certificate: PeerCertificate | undefined): Credentials['certificate'] {
+  const { CN, O } = (certificate?.subject ?? {}) as { CN?: string | string[]; O?: string | string[] };
+  const name = [CN].flat()[0];
+  if (!name) return undefined;
+  return { name, groups: [O].flat().filter((group) => group !== undefined) };
+}

@@ -1,0 +1,66 @@
+import type { BelayRecord } from '../event/record.js';
+import { Refusal } from './access.js';
+
+/** Which records a caller wants. Of lists, any of the values must agree; an empty list agrees with everything. */
+export interface Filter {
+  readonly namespaces: readonly string[];
+  readonly pods: readonly string[];
+  readonly types: readonly string[];
+  readonly classes: readonly string[];
+  readonly policies: readonly string[];
+  readonly verdicts: readonly string[];
+  readonly minSeverity: number;
+  /** Unix time, ns. */
+  readonly since: bigint;
+}
+
+export const EVERYTHING: Filter = {
+  ...{ namespaces: [], pods: [], types: [], classes: [], policies: [], verdicts: [] },
+  ...{ minSeverity: 0, since: 0n },
+};
+
+const TYPES = {
+  ...{ alert: true, exec: true, gap: true, failure: true, 'unknown-pod': true },
+} satisfies Record<BelayRecord['type'], true>;
+const CLASSES = ['Process', 'File', 'Network', 'Capabilities'];
+const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
+
+/** @throws Refusal when it holds a word that no record has */
+export function checkFilter(filter: Filter): Filter {
+  const check = (what: string, given: readonly string[], known: readonly string[]) => {
+    const wrong = given.find((word) => !known.includes(word));
+    if (wrong !== undefined)
+      throw new Refusal(
+        'invalid',
+        `there is no ${what} "${wrong.slice(0, 100)}"; there are ${known.join(', ')}`,
+      );
+  };
+  check('type', filter.types, Object.keys(TYPES));
+  check('class', filter.classes, CLASSES);
+  check('verdict', filter.verdicts, VERDICTS);
+  if (!(filter.minSeverity <= 10)) throw new Refusal('invalid', 'severities go from 1 to 10');
+  return filter;
+}
+
+/** Where a record belongs; '' = to the node as a whole. */
+export const namespaceOf = (record: BelayRecord) => ('namespace' in record ? record.namespace : '');
+
+/** A record that says that events are missing is held against namespace and pod only: they may be what was asked for. */
+export function wants(filter: Filter, record: BelayRecord): boolean {
+  const agrees = (list: readonly string[], value: string | undefined) =>
+    list.length === 0 || (value !== undefined && list.includes(value));
+  if (!agrees(filter.namespaces, namespaceOf(record))) return false;
+  if (!agrees(filter.pods, 'pod' in record ? record.pod : undefined)) return false;
+  if (record.type === 'gap') return true;
+  if (!agrees(filter.types, record.type)) return false;
+  if (filter.since > 0n && BigInt(record.time) < filter.since) return false;
+  const { classes, policies, verdicts, minSeverity } = filter;
+  if (record.type !== 'alert')
+    return classes.length === 0 && policies.length === 0 && verdicts.length === 0 && minSeverity <= 1;
+  return (
+    agrees(classes, record.class) &&
+    agrees(policies, record.policy) &&
+    agrees(verdicts, record.verdict) &&
+    record.severity >= minSeverity
+  );
+}
