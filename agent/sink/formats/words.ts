@@ -1,0 +1,136 @@
+import { type Attack, attackOf } from '../../event/attack.js';
+import type { AlertRecord, BelayRecord, ObjectRecord, ProcessRecord } from '../../event/record.js';
+
+/** What all formats say of a record, each in its own fields. */
+
+/** Of what a record is about: absent parts are empty. */
+export interface Place {
+  readonly node: string;
+  readonly cluster: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly container: string;
+  readonly containerId: string;
+  readonly image: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export function placeOf(record: BelayRecord): Place {
+  const known: Partial<Place> = record;
+  return {
+    node: record.node,
+    cluster: known.cluster ?? '',
+    namespace: known.namespace ?? '',
+    pod: known.pod ?? '',
+    container: known.container ?? '',
+    containerId: known.containerId ?? '',
+    image: known.image ?? '',
+    labels: known.labels ?? {},
+  };
+}
+
+/** A workload's name in counts and keys: `namespace/pod/container`; empty parts stay empty. */
+export function workloadOf(record: BelayRecord): string {
+  const { namespace, pod, container }: Partial<Place> = record as Partial<Place>;
+  return namespace || pod || container ? `${namespace ?? ''}/${pod ?? ''}/${container ?? ''}` : '';
+}
+
+export function processOf(record: BelayRecord): ProcessRecord | undefined {
+  return 'process' in record ? record.process : undefined;
+}
+
+export const isDenial = (record: BelayRecord) => record.type === 'alert' && record.verdict !== 'Passed';
+
+/** 1 to 10, the rule's own for alerts. */
+export function severityOf(record: BelayRecord): number {
+  if (record.type === 'alert') return record.severity;
+  if (record.type === 'gap' || record.type === 'failure') return 6;
+  return record.type === 'unknown-pod' ? 5 : 1;
+}
+
+/** How often it happened; for a gap, how much is missing. */
+export function countOf(record: BelayRecord): number {
+  if (record.type === 'gap') return Number(record.lost);
+  return 'count' in record ? Number(record.count) : 1;
+}
+
+export function attackOfRecord(record: BelayRecord): Attack {
+  return attackOf(record.type === 'alert' ? record.tags : []);
+}
+
+export function objectText(object: ObjectRecord): string {
+  if (object.capability !== undefined) return `capability ${object.capability}`;
+  if (object.address !== undefined) {
+    const host = object.address.includes(':') ? `[${object.address}]` : object.address;
+    return `${object.protocol ?? object.socket ?? ''} ${host}${object.port === undefined ? '' : `:${object.port}`}`.trim();
+  }
+  if (object.path !== undefined) return object.path;
+  const what = [
+    object.protocol ?? object.socket ?? '',
+    object.port === undefined ? '' : `port ${object.port}`,
+  ];
+  return what.filter((each) => each !== '').join(' ');
+}
+
+/** One sentence for people. */
+export function sentenceOf(record: BelayRecord): string {
+  if (record.type === 'alert') return record.message || alertSentence(record);
+  const process = processOf(record);
+  switch (record.type) {
+    case 'exec':
+      return `started ${process?.program ?? process?.comm ?? 'a program'}`;
+    case 'gap':
+      return `${record.lost} events were not delivered (${record.ring})`;
+    case 'failure':
+      return `the kernel programs failed ${record.count} times (${record.failure})`;
+    case 'unknown-pod':
+      return `a pod that is not known has come to the node (${record.podUid})`;
+    default:
+      return (record as { type: string }).type;
+  }
+}
+
+function alertSentence(record: AlertRecord): string {
+  const actor = record.process?.program || record.process?.comm;
+  const by = actor === undefined || actor === '' ? '' : ` by ${actor}`;
+  return `${record.verdict.toLowerCase()} ${record.operation} of ${objectText(record.object)}${by}`;
+}
+
+/** Unix milliseconds. */
+export const millisecondsOf = (record: BelayRecord) => Number(BigInt(record.time) / 1_000_000n);
+
+/** RFC 3339 with nine digits of the second. */
+export function rfc3339(record: BelayRecord): string {
+  const time = BigInt(record.time);
+  const seconds = new Date(Number(time / 1_000_000_000n) * 1000).toISOString().slice(0, 19);
+  return `${seconds}.${String(time % 1_000_000_000n).padStart(9, '0')}Z`;
+}
+
+/**
+ * JSON in one line of plain characters: besides what JSON escapes, the control characters above ASCII, line
+ * separators and what turns the direction of text are written as \uXXXX, so that a terminal or a line splitter that meets
+ * the text raw is not steered by it.
+ */
+export function safeJson(value: unknown): string {
+  const json = JSON.stringify(value);
+  return STEERING.test(json)
+    ? json.replace(ALL_STEERING, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    : json;
+}
+const STEERING = /[\p{Cc}\p{Bidi_Control}\u2028\u2029\ufeff]/u;
+const ALL_STEERING = new RegExp(STEERING, 'gu');
+
+/** What JSON gives for a value without its absent and empty parts. */
+export function withoutEmpty(value: object): object {
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, each]) => {
+      const kept =
+        typeof each === 'object' && each !== null && !Array.isArray(each) ? withoutEmpty(each) : each;
+      const empty =
+        kept === undefined ||
+        kept === '' ||
+        (typeof kept === 'object' && kept !== null && Object.keys(kept).length === 0);
+      return empty ? [] : [[name, kept]];
+    }),
+  );
+}

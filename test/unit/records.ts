@@ -1,0 +1,143 @@
+import type { AlertRecord, BelayRecord, ExecRecord, GapRecord } from '../../agent/event/record.js';
+
+/** Records of every type, for tests of what is done with them. */
+const HEAD = {
+  schema: 'belay.v1',
+  time: '1700000000123456789',
+  id: '0a1b2c3d4e5f-7',
+  sequence: '7',
+  node: 'node-1',
+} as const;
+
+const WHOSE = { namespace: 'shop', pod: 'web-1', container: 'nginx' } as const;
+
+const WHOLE = {
+  ...WHOSE,
+  cluster: 'prod',
+  containerId: 'c0ffee',
+  image: 'nginx:1',
+  labels: { 'app.kubernetes.io/name': 'web', tier: 'front' },
+  owner: { kind: 'Deployment', name: 'web' },
+  process: {
+    execId: '99',
+    ...{ pid: 4321, pidInside: 12, tid: 4321, uid: 1000, gid: 1000 },
+    ...{ program: '/usr/bin/bash', comm: 'bash', arguments: ['bash', '-c', 'id'], tty: false },
+    parent: { pid: 4000, program: '/usr/sbin/nginx' },
+  },
+  count: '1',
+} as const;
+
+export const alertOf = (fields: Partial<AlertRecord> = {}): AlertRecord => ({
+  ...HEAD,
+  ...WHOLE,
+  type: 'alert',
+  class: 'Process',
+  operation: 'exec',
+  object: { path: '/usr/bin/id' },
+  policy: 'no-shells',
+  policyNamespace: 'shop',
+  rule: 'process.matchPaths[0]',
+  ruleId: 6,
+  generation: 3,
+  action: 'Block',
+  verdict: 'Denied',
+  dryRun: false,
+  severity: 7,
+  tags: ['MITRE_T1059.004', 'MITRE_execution', 'shell'],
+  message: 'no shells',
+  enforcer: 'BPF-LSM',
+  ...fields,
+});
+
+export const execOf = (fields: Partial<ExecRecord> = {}): ExecRecord => ({
+  ...HEAD,
+  ...WHOLE,
+  type: 'exec',
+  ...fields,
+});
+
+export const gapOf = (fields: Partial<GapRecord> = {}): GapRecord => ({
+  ...HEAD,
+  ...WHOSE,
+  type: 'gap',
+  ring: 'denials',
+  lost: '12',
+  ...fields,
+});
+
+export const ALL_TYPES: readonly (readonly [string, BelayRecord])[] = [
+  ['a denied exec', alertOf()],
+  [
+    'a denied file',
+    alertOf({ class: 'File', operation: 'unlink', object: { path: '/etc/passwd', access: 'write' } }),
+  ],
+  [
+    'an audited connection',
+    alertOf({
+      class: 'Network',
+      operation: 'connect',
+      object: { socket: 'tcp', protocol: 'tcp', address: '10.0.0.7', port: 443 },
+      verdict: 'Passed',
+      action: 'Audit',
+    }),
+  ],
+  [
+    'a connection by IPv6',
+    alertOf({
+      class: 'Network',
+      operation: 'connect',
+      object: { socket: 'udp', protocol: 'udp', address: '2001:db8::7', port: 53 },
+    }),
+  ],
+  [
+    'a socket',
+    alertOf({ class: 'Network', operation: 'socket', object: { socket: 'raw', protocol: 'icmp' } }),
+  ],
+  [
+    'a capability',
+    alertOf({ class: 'Capabilities', operation: 'capable', object: { capability: 'net_raw' } }),
+  ],
+  ['a packet without a process', alertOf({ process: undefined, class: 'Network', operation: 'accept' })],
+  [
+    'an object without a name',
+    alertOf({ object: { path: 'memfd:x', unnamed: true }, policy: '', rule: 'unnamed' }),
+  ],
+  ['a started program', execOf()],
+  ['a gap', gapOf()],
+  ['a gap of nobody in particular', gapOf({ namespace: '', pod: '', container: '' })],
+  ['a failure', { ...HEAD, type: 'failure', failure: 'name-long', count: 2 }],
+  ['an unknown pod', { ...HEAD, type: 'unknown-pod', podUid: 'u-1', cgroup: '/kubepods/podu-1' }],
+];
+
+/** What an attacker would put into an argument, a file's name, a label. */
+export const HOSTILE = [
+  'two\nlines\r\nof log',
+  '\u001b[31mred\u001b]0;title\u0007\u009b2J',
+  'a|b\\|c=d e=f\\',
+  '"quoted", {"json": 1}, <134>1 - - - - - -',
+  '\u202egnp.exe\u2066\u2028\u2029\ufeff',
+  Buffer.from([0x66, 0xff, 0xfe, 0x80, 0x6f]).toString('utf8'),
+  'x=1 act=Passed outcome=success',
+  'A'.repeat(64 << 10),
+] as const;
+
+/** The record with each hostile text everywhere that others than us have a say. */
+export const hostileOf = (text: string): AlertRecord =>
+  alertOf({
+    class: 'File',
+    operation: 'open',
+    pod: text,
+    labels: { [text]: text },
+    image: text,
+    process: {
+      ...WHOLE.process,
+      program: text,
+      comm: text,
+      arguments: ['sh', text, text],
+      parent: { pid: 1, program: text },
+    },
+    object: { path: text },
+    policy: text,
+    message: text,
+    tags: [text],
+  });
