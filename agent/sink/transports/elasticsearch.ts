@@ -1,0 +1,75 @@
+import type { BelayRecord } from '../../event/record.js';
+import type { Format } from '../formats/format.js';
+import { rfc3339, safeJson } from '../formats/words.js';
+import { readSecret, type Secret, type TlsFiles } from '../secret.js';
+import type { Entry } from '../spool/frame.js';
+import { Later, type Outcome, type Transport } from '../transport.js';
+import { HttpPoster } from './http.js';
+
+export interface ElasticsearchOptions {
+  /** Of the cluster; `/_bulk` is added. */
+  readonly url: string;
+  readonly tls: TlsFiles;
+  readonly format: Format;
+  /** An index or a data stream. */
+  readonly index: string;
+  readonly apiKey?: Secret;
+  readonly username?: string;
+  readonly password?: Secret;
+}
+
+interface BulkAnswer {
+  readonly items?: readonly { readonly create?: { readonly status?: number } }[];
+}
+
+/** Elasticsearch's (and OpenSearch's) bulk API. An event's id is the document's, so one that comes twice is there once. */
+export class Elasticsearch implements Transport {
+  readonly maxEntries = 1000;
+  readonly maxBytes = 4 << 20;
+  readonly gatherMs = 100;
+  readonly #options: ElasticsearchOptions;
+  readonly #poster: HttpPoster;
+
+  constructor(options: ElasticsearchOptions) {
+    this.#options = options;
+    this.#poster = new HttpPoster(`${options.url.replace(/\/+$/, '')}/_bulk`, options.tls);
+  }
+
+  encode(record: BelayRecord): string {
+    const { format, index } = this.#options;
+    const action = safeJson({ create: { _index: index, _id: `${record.node}-${record.id}` } });
+    const document = format(record);
+    // data streams want the field, whatever the format
+    const stamped = document.includes('"@timestamp":')
+      ? document
+      : `{"@timestamp":"${rfc3339(record)}",${document.slice(1)}`;
+    return `${action}\n${stamped}\n`;
+  }
+
+  async send(entries: readonly Entry[], signal: AbortSignal): Promise<Outcome> {
+    const body = Buffer.concat(entries.map(({ payload }) => payload));
+    const headers = { 'content-type': 'application/x-ndjson', ...this.#authorization() };
+    const answer = await this.#poster.post(body, headers, signal);
+    const { items = [] } = JSON.parse(answer.body.toString('utf8')) as BulkAnswer;
+    if (items.length !== entries.length)
+      throw new Error(`the bulk answer has ${items.length} items for ${entries.length} documents`);
+    const statuses = items.map(({ create }) => create?.status ?? 0);
+    const busy = statuses.find((status) => status === 429 || status >= 500 || status === 0);
+    // those that were taken are found to be there (409) the next time
+    if (busy !== undefined) throw new Later(`some documents were answered ${busy}`);
+    const refused = statuses.flatMap((status, at) => (status >= 400 && status !== 409 ? [at] : []));
+    return { refused: new Set(refused) };
+  }
+
+  #authorization(): Record<string, string> {
+    const { apiKey, username, password } = this.#options;
+    if (apiKey !== undefined) return { authorization: `ApiKey ${readSecret(apiKey)}` };
+    if (username === undefined || password === undefined) return {};
+    const pair = Buffer.from(`${username}:${readSecret(password)}`).toString('base64');
+    return { authorization: `Basic ${pair}` };
+  }
+
+  async close(): Promise<void> {
+    this.#poster.close();
+  }
+}

@@ -1,0 +1,153 @@
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import type { BelayRecord } from '../../event/record.js';
+import type { Format } from '../formats/format.js';
+import { fitting } from '../formats/shorten.js';
+import { rfc3339, severityOf } from '../formats/words.js';
+import { type TlsFiles, tlsOptions } from '../secret.js';
+import type { Entry } from '../spool/frame.js';
+import { NOTHING_REFUSED, type Outcome, type Transport } from '../transport.js';
+
+/** "Security/authorization messages" that are not for everyone's eyes. */
+const FACILITY = 10;
+/** What rsyslog takes by default; RFC 5424 asks receivers for 2048. */
+const MESSAGE_BYTES = 8192;
+const CONNECT_MS = 10_000;
+
+export interface SyslogOptions {
+  readonly protocol: 'udp' | 'tcp' | 'tls';
+  readonly host: string;
+  readonly port: number;
+  readonly tls: TlsFiles;
+  readonly format: Format;
+}
+
+/**
+ * RFC 5424 messages. Over TCP (RFC 6587) and TLS (RFC 5425) with octet counting; over UDP (RFC 5426) one a datagram.
+ *
+ * Syslog has no acknowledgement: what was written to a connection may never have been read. So every batch has a connection
+ * of its own, which counts as delivered when this side has ended it, and the peer then has ended it too and reported no
+ * fault: it has read everything before it saw the end. Any other end, and the whole batch is sent again. Over UDP nothing
+ * can be known, and a datagram that has left counts.
+ */
+export class Syslog implements Transport {
+  readonly maxEntries = 10_000;
+  readonly maxBytes = 4 << 20;
+  readonly gatherMs: number;
+  readonly #options: SyslogOptions;
+  #session: Buffer | undefined;
+  #datagrams: DatagramSocket | undefined;
+
+  constructor(options: SyslogOptions) {
+    this.#options = options;
+    this.gatherMs = options.protocol === 'udp' ? 0 : 250;
+  }
+
+  encode(record: BelayRecord): string | undefined {
+    return fitting(record, MESSAGE_BYTES, (each) => `${headerOf(each)} ${this.#options.format(each)}`);
+  }
+
+  async send(entries: readonly Entry[], signal: AbortSignal): Promise<Outcome> {
+    await (this.#options.protocol === 'udp'
+      ? this.#sendDatagrams(entries)
+      : this.#sendStream(entries, signal));
+    return NOTHING_REFUSED;
+  }
+
+  async #sendDatagrams(entries: readonly Entry[]): Promise<void> {
+    const { host, port } = this.#options;
+    if (this.#datagrams === undefined) {
+      this.#datagrams = createSocket(isIP(host) === 6 ? 'udp6' : 'udp4');
+      this.#datagrams.on('error', () => {});
+      this.#datagrams.unref();
+    }
+    const socket = this.#datagrams;
+    for (const { payload } of entries) {
+      await new Promise<void>((resolve, reject) =>
+        socket.send(payload, port, host, (error) => (error ? reject(error) : resolve())),
+      );
+    }
+  }
+
+  #sendStream(entries: readonly Entry[], signal: AbortSignal): Promise<void> {
+    const { host, port } = this.#options;
+    const parts = entries.flatMap(({ payload }) => [Buffer.from(`${payload.length} `), payload]);
+    const bytes = Buffer.concat(parts);
+    return new Promise((resolve, reject) => {
+      const socket = this.#connect();
+      let ended = false;
+      let over = false;
+      const fail = (error: Error) => {
+        over = true;
+        socket.destroy();
+        signal.removeEventListener('abort', abort);
+        reject(new Error(`syslog ${host}:${port}: ${error.message}`));
+      };
+      const abort = () => fail(new Error('no end of the connection in time'));
+      signal.addEventListener('abort', abort);
+      const timer = setTimeout(() => fail(new Error('no connection in time')), CONNECT_MS);
+      socket.once(this.#options.protocol === 'tls' ? 'secureConnect' : 'connect', () => {
+        clearTimeout(timer);
+        socket.end(bytes, () => {
+          ended = true;
+        });
+      });
+      // what the peer says is of no interest, but must be read for its end to be seen
+      socket.resume();
+      socket.once('error', fail);
+      socket.once('close', (hadError) => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', abort);
+        if (over) return;
+        if (ended && !hadError) resolve();
+        else reject(new Error(`syslog ${host}:${port}: the connection ended before everything was read`));
+      });
+    });
+  }
+
+  #connect(): Socket {
+    const { host, port, protocol, tls } = this.#options;
+    if (protocol === 'tcp') return connectTcp({ host, port });
+    const servername = tls.serverName ?? (isIP(host) === 0 ? host : undefined);
+    const socket = connectTls({
+      ...tlsOptions(tls),
+      ...{ host, port, session: this.#session },
+      ...(servername !== undefined && { servername }),
+    });
+    socket.on('session', (session: Buffer) => {
+      this.#session = session;
+    });
+    return socket;
+  }
+
+  async close(): Promise<void> {
+    this.#datagrams?.close();
+    this.#datagrams = undefined;
+  }
+}
+
+/** Severity of RFC 5424 (0 emergency to 7 debug). */
+function levelOf(record: BelayRecord): number {
+  const severity = severityOf(record);
+  if (record.type === 'exec') return 6;
+  if (severity >= 9) return 2;
+  if (severity >= 7) return 3;
+  return severity >= 4 ? 4 : 5;
+}
+
+/** `<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA`. */
+function headerOf(record: BelayRecord): string {
+  const time = rfc3339(record);
+  // six digits of a second are the most that may stand there
+  const timestamp = `${time.slice(0, 26)}Z`;
+  const host = printable(record.node, 255);
+  const sequence = ((Number(BigInt(record.sequence) % 0x7fffffffn) + 0x7fffffff - 1) % 0x7fffffff) + 1;
+  const id = `[meta sequenceId="${sequence}"]`;
+  return `<${FACILITY * 8 + levelOf(record)}>1 ${timestamp} ${host} belay - ${printable(record.type, 32)} ${id}`;
+}
+
+/** PRINTUSASCII, or the nil value. */
+function printable(text: string, length: number): string {
+  return text.replace(/[^\x21-\x7e]/g, '').slice(0, length) || '-';
+}
