@@ -1,7 +1,8 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { Command } from 'commander';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
+import { Redactor } from '../event/redact.js';
 import { EventStream } from '../event/stream.js';
 import { Enforcer } from '../kernel/enforcer.js';
 import { Kernel } from '../kernel/kernel.js';
@@ -12,6 +13,8 @@ import { Health } from '../serve/health.js';
 import { serveHttp } from '../serve/http.js';
 import { Metrics } from '../serve/metrics.js';
 import { JsonLines } from '../sink/json-lines.js';
+import { makeSink } from '../sink/make.js';
+import { Sinks } from '../sink/sinks.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
 import { SOURCE as CLUSTER, ClusterFeed } from './cluster.js';
@@ -48,6 +51,14 @@ const posturesOf = ({ filePosture, networkPosture, capabilitiesPosture }: Settin
   capabilities: capabilitiesPosture,
 });
 
+function makeSinks({ sinks, node, spool }: Settings, log: Logger): Sinks {
+  const onTrouble = (sink: string, trouble: string | undefined) => {
+    if (trouble === undefined) log.info({ sink }, 'events reach the sink again');
+    else log.warn({ sink, reason: trouble }, 'events do not reach the sink; they wait on disk');
+  };
+  return new Sinks(sinks.map((each) => makeSink(each, { node, spool, onTrouble })));
+}
+
 async function run(flags: Flags): Promise<void> {
   const log = pino({ base: null }, pino.destination(2));
   const { settings, diagnostics } = loadConfig(flags, process.env);
@@ -73,6 +84,16 @@ async function run(flags: Flags): Promise<void> {
     log.warn({ hooks: kernel.absent }, 'this kernel lacks hooks; see belay probe');
 
   const sink = new JsonLines(settings.output);
+  let sinks: Sinks;
+  try {
+    sinks = makeSinks(settings, log);
+  } catch (error) {
+    log.fatal(error instanceof Error ? error.message : String(error));
+    kernel.close();
+    process.exitCode = 1;
+    return;
+  }
+  const redactor = new Redactor(settings.redact);
   const enforcer = new Enforcer(kernel, posturesOf(settings));
   const killer = new ContainerKiller(log);
   const health = new Health({ drain: () => kernel.drain() });
@@ -98,6 +119,7 @@ async function run(flags: Flags): Promise<void> {
       workloads: enforcer.workloads.size,
       policySets: enforcer.sets,
       tableBytes: kernel.tableBytes,
+      sinks: sinks.stats,
     }),
   });
   const open: { close(): unknown }[] = [];
@@ -106,8 +128,10 @@ async function run(flags: Flags): Promise<void> {
     kernel,
     enforcer,
     { node: settings.node, cluster: settings.clusterName },
-    (record) => {
+    (whole) => {
+      const record = redactor.redact(whole);
       sink.write(record);
+      sinks.write(record);
       metrics.record(record);
       cluster?.record(record);
       if (record.type === 'failure')
@@ -124,6 +148,7 @@ async function run(flags: Flags): Promise<void> {
     events.close();
     kernel.close();
     await sink.close();
+    await sinks.close();
     if (settings.readyFile) rmSync(settings.readyFile, { force: true });
   };
 

@@ -1,12 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Node } from 'yaml';
+import { redactionFault } from '../event/redact.js';
 import { asText, Fields, short } from '../policy/fields.js';
 import { unreadable } from '../policy/files.js';
 import type { Diagnostic } from '../policy/model.js';
 import { byPosition } from '../policy/read.js';
 import { decodePolicyFile, Exhausted, Source } from '../policy/source.js';
+import { readSinks, type SinkSettings, sinksSchema } from '../sink/settings.js';
 import { watchPath } from '../workload/watch-path.js';
 
 /**
@@ -44,6 +47,8 @@ interface Setting {
   readonly defaultAbout?: string;
   /** A new value in the file takes effect while the agent runs. */
   readonly live?: true;
+  /** A list, which only the file can hold: of sinks, or of expressions. */
+  readonly list?: 'sinks' | 'expressions';
 }
 
 const POSTURES = ['audit', 'block'] as const;
@@ -87,6 +92,19 @@ const SETTINGS = {
     value: '<file>',
     about: 'where events go, one JSON object a line; - is standard output',
     default: '-',
+  },
+  sinks: {
+    list: 'sinks',
+    about: 'where else events go, each with a name, a type and a format; see README.md',
+  },
+  spool: {
+    value: '<dir>',
+    about: 'directory where events wait for sinks',
+    default: '/var/lib/belay/spool',
+  },
+  redact: {
+    list: 'expressions',
+    about: 'RE2 expressions; what they match in arguments, or what their groups do, is in no event',
   },
   telemetry: { flag: true, about: 'also report every program that starts in a workload', default: false },
   pin: {
@@ -135,11 +153,15 @@ const SETTINGS = {
 } as const satisfies Record<string, Setting>;
 
 type Table = typeof SETTINGS;
-type ValueOf<S> = S extends { readonly flag: true }
-  ? boolean
-  : S extends { readonly choices: readonly (infer Choice)[] }
-    ? Choice
-    : string;
+type ValueOf<S> = S extends { readonly list: 'sinks' }
+  ? readonly SinkSettings[]
+  : S extends { readonly list: 'expressions' }
+    ? readonly string[]
+    : S extends { readonly flag: true }
+      ? boolean
+      : S extends { readonly choices: readonly (infer Choice)[] }
+        ? Choice
+        : string;
 
 export type SettingName = keyof Table;
 
@@ -147,7 +169,11 @@ export type SettingName = keyof Table;
 export type Settings = {
   readonly [K in SettingName]:
     | ValueOf<Table[K]>
-    | (K extends 'node' ? never : Table[K] extends { readonly default: unknown } ? never : undefined);
+    | (K extends 'node'
+        ? never
+        : Table[K] extends { readonly default: unknown } | { readonly list: unknown }
+          ? never
+          : undefined);
 };
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
@@ -172,7 +198,7 @@ export function configOptions(): Option[] {
   const file = new Option('--config <file>', 'file with these settings (YAML); see below').env(
     'BELAY_CONFIG',
   );
-  return [file, ...NAMES.map(optionOf)];
+  return [file, ...NAMES.filter((name) => setting(name).list === undefined).map(optionOf)];
 }
 
 function optionOf(name: SettingName): Option {
@@ -202,7 +228,8 @@ function optionOf(name: SettingName): Option {
 export function configHelp(): string {
   const live = LIVE_SETTINGS.join(', ');
   return `
-The configuration file holds settings by the names of the options, in one word: filePosture: block.
+The configuration file holds settings by the names of the options, in one word: filePosture: block. Lists stand only there:
+${NAMES.flatMap((name) => (setting(name).list ? `  ${name}: ${setting(name).about}` : [])).join('\n')}
 Options come before the environment, the environment before the file. While the agent runs, new values of
 ${live.replace(/, (\w+)$/, ' and $1')}
 take effect at once; those of the others when it starts again.`;
@@ -211,7 +238,9 @@ take effect at once; those of the others when it starts again.`;
 /** JSON schema of the configuration file, which is also the chart's `config`. */
 export function configSchema(): object {
   const properties = NAMES.map((name) => {
-    const { about, choices, flag, form, default: byDefault, defaultAbout } = setting(name);
+    const { about, choices, flag, form, list, default: byDefault, defaultAbout } = setting(name);
+    if (list === 'sinks') return [name, { description: about, ...sinksSchema() }];
+    if (list) return [name, { description: about, type: 'array', items: { type: 'string', minLength: 1 } }];
     const type = flag ? { type: 'boolean' } : choices ? { enum: choices } : { type: 'string', minLength: 1 };
     const description = defaultAbout === undefined ? about : `${about} (default: ${defaultAbout})`;
     const more = {
@@ -263,8 +292,13 @@ function readFields(source: Source, node: Node): Partial<Settings> {
   return Object.fromEntries(values.filter(([, value]) => value !== undefined));
 }
 
-function readField(fields: Fields, name: SettingName): string | boolean | undefined {
-  const { choices, flag, form, advice } = setting(name);
+function readField(fields: Fields, name: SettingName): Settings[SettingName] {
+  const { choices, flag, form, advice, list } = setting(name);
+  if (list === 'sinks') {
+    const listed = fields.value(name);
+    return listed && readSinks(fields.source, listed, `${WHAT}.${name}`);
+  }
+  if (list) return readExpressions(fields, name);
   if (flag) return fields.flag(name);
   if (choices) return fields.choice(name, choices);
   const node = fields.value(name);
@@ -275,6 +309,16 @@ function readField(fields: Fields, name: SettingName): string | boolean | undefi
     text === '' ? 'is empty; leave it out instead' : `cannot be "${short(text)}"; write ${advice}`;
   fields.source.error(node, `${WHAT}.${name} ${fault}`);
   return undefined;
+}
+
+function readExpressions(fields: Fields, name: SettingName): readonly string[] | undefined {
+  return fields.items(name)?.flatMap(({ node, index }) => {
+    const what = `${WHAT}.${name}[${index}]`;
+    const text = asText(fields.source, node, what);
+    const fault = text === undefined ? undefined : redactionFault(text);
+    if (fault !== undefined) fields.source.error(node, `${what} is no RE2 expression: ${fault}`);
+    return text === undefined || fault !== undefined ? [] : [text];
+  });
 }
 
 export interface Config {
@@ -312,7 +356,10 @@ function settle(flags: Flags, env: Environment, text: Text | undefined): Config 
         : readConfig(text.text, flags.config ?? '');
   if (file.diagnostics.some(({ severity }) => severity === 'error'))
     return { settings: undefined, diagnostics: file.diagnostics };
-  const values = NAMES.map((name) => [name, flags[name] ?? file.values[name] ?? setting(name).default]);
+  const values = NAMES.map((name) => {
+    const otherwise = setting(name).list ? [] : setting(name).default;
+    return [name, flags[name] ?? file.values[name] ?? otherwise];
+  });
   const given = Object.fromEntries(values) as Settings;
   const settings: Settings = { ...given, node: given.node ?? (env.NODE_NAME || hostname().toLowerCase()) };
   const diagnostics = [...file.diagnostics];
@@ -363,11 +410,14 @@ export function watchConfig(options: ConfigWatch): { close(): void } {
     const initial = seen === undefined;
     seen = identity;
     const { settings: next, diagnostics } = settle(flags, env, text);
-    const same = initial && next !== undefined && NAMES.every((name) => next[name] === first[name]);
+    const same =
+      initial && next !== undefined && NAMES.every((name) => isDeepStrictEqual(next[name], first[name]));
     if (diagnostics.length > 0 && !same) onDiagnostics(diagnostics);
     if (next === undefined) return;
-    const changed = LIVE_SETTINGS.filter((name) => next[name] !== current[name]);
-    const restart = NAMES.filter((name) => !setting(name).live && next[name] !== first[name]);
+    const changed = LIVE_SETTINGS.filter((name) => !isDeepStrictEqual(next[name], current[name]));
+    const restart = NAMES.filter(
+      (name) => !setting(name).live && !isDeepStrictEqual(next[name], first[name]),
+    );
     if (changed.length === 0 && restart.join() === waiting) return;
     waiting = restart.join();
     current = { ...first, ...Object.fromEntries(LIVE_SETTINGS.map((name) => [name, next[name]])) };

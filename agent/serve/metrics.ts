@@ -1,5 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { BelayRecord } from '../event/record.js';
+import type { SinkStats } from '../sink/sink.js';
+import { sinkMetrics } from './sink-metrics.js';
 
 /** What is so at the moment of a scrape. */
 export interface Present {
@@ -8,6 +10,7 @@ export interface Present {
   readonly workloads: number;
   readonly policySets: number;
   readonly tableBytes: number;
+  readonly sinks?: readonly SinkStats[];
 }
 
 export interface MetricsOptions {
@@ -56,6 +59,7 @@ export class Metrics {
       () => present().policySets,
     );
     gauge('belay_table_bytes', 'Bytes of tables in the kernel.', () => present().tableBytes);
+    sinkMetrics(registers, () => present().sinks ?? []);
     this.#events = new Counter({
       name: 'belay_events_total',
       help: 'Events, repeats included.',

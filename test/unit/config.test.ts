@@ -64,6 +64,9 @@ describe('the settings', () => {
         hostPolicies: true,
         clusterName: 'default',
         output: '-',
+        sinks: [],
+        spool: '/var/lib/belay/spool',
+        redact: [],
         telemetry: false,
         pin: undefined,
         readyFile: undefined,
@@ -123,6 +126,10 @@ describe('the settings', () => {
     for (const option of configOptions()) command.addOption(option);
     const help = command.helpInformation();
     for (const name of Object.keys(loadConfig(flagsOf('--kubernetes'), {}).settings ?? {})) {
+      if (['sinks', 'redact'].includes(name)) {
+        expect(configHelp()).toContain(`${name}: `);
+        continue;
+      }
       const words = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
       expect(help).toContain(`--${words} `);
       expect(help).toContain(`BELAY_${words.replaceAll('-', '_').toUpperCase()}`);
@@ -177,6 +184,8 @@ logLevel: debug
     ['a list', '@@- kubernetes\n', 'must be a mapping'],
     ['a second document', 'pin: /a\n---\n@@pin: /b\n', 'second document'],
     ['a syntax error', 'pin: [@@', 'YAML syntax'],
+    ['an expression that is none', 'redact:\n- "a+"\n- @@"("\n', 'no RE2 expression'],
+    ['a sink of no kind', 'sinks:\n- name: x\n  type: @@syslogg\n', 'did you mean "syslog"'],
     ['a file that names another', '@@config: /b\n', 'cannot name another'],
   ])('has %s told at its place', (_, marked, message) => {
     const before = marked.slice(0, marked.indexOf('@@'));

@@ -105,7 +105,7 @@ export const ALL_TYPES: readonly (readonly [string, BelayRecord])[] = [
   ['a started program', execOf()],
   ['a gap', gapOf()],
   ['a gap of nobody in particular', gapOf({ namespace: '', pod: '', container: '' })],
-  ['a failure', { ...HEAD, type: 'failure', failure: 'name-long', count: 2 }],
+  ['a failure', { ...HEAD, type: 'failure', failure: 'name-long', count: '2' }],
   ['an unknown pod', { ...HEAD, type: 'unknown-pod', podUid: 'u-1', cgroup: '/kubepods/podu-1' }],
 ];
 

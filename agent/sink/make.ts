@@ -1,0 +1,103 @@
+import { join } from 'node:path';
+import { FORMATS } from './formats/format.js';
+import type { TlsFiles } from './secret.js';
+import type { SinkSettings } from './settings.js';
+import { Sink } from './sink.js';
+import type { Transport } from './transport.js';
+import { Elasticsearch } from './transports/elasticsearch.js';
+import { RotatingFile } from './transports/file.js';
+import { KafkaTopic } from './transports/kafka.js';
+import { Otlp } from './transports/otlp.js';
+import { Splunk } from './transports/splunk.js';
+import { StandardOutput } from './transports/standard-output.js';
+import { Syslog } from './transports/syslog.js';
+import { Webhook } from './transports/webhook.js';
+
+const DEFAULT_SPOOL_MIB = 256;
+
+export interface MakeOptions {
+  readonly node: string;
+  /** Below which each sink has a directory. */
+  readonly spool: string;
+  readonly onTrouble: (sink: string, trouble: string | undefined) => void;
+}
+
+/**
+ * The sink that the configuration asks for.
+ * @throws Error when its spool cannot be used
+ */
+export function makeSink(settings: SinkSettings, { node, spool, onTrouble }: MakeOptions): Sink {
+  const { name, filter = {}, spoolMiB = DEFAULT_SPOOL_MIB } = settings;
+  try {
+    return new Sink({
+      ...{ name, node, filter, transport: transportOf(settings) },
+      directory: join(spool, name),
+      maxBytes: spoolMiB * (1 << 20),
+      onTrouble: (trouble) => onTrouble(name, trouble),
+    });
+  } catch (error) {
+    throw new Error(`sink ${name}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+export function transportOf(settings: SinkSettings): Transport {
+  const formatName = settings.format ?? 'belay';
+  const format = FORMATS[formatName];
+  const json = formatName !== 'cef';
+  switch (settings.type) {
+    case 'stdout':
+      return new StandardOutput(format);
+    case 'file': {
+      const { path, maxMiB = 100, keep = 5 } = settings;
+      return new RotatingFile({ path, format, keep, maxBytes: maxMiB * (1 << 20) });
+    }
+    case 'syslog': {
+      const { protocol, hostname, port } = new URL(settings.address);
+      return new Syslog({
+        protocol: protocol.slice(0, -1) as 'udp' | 'tcp' | 'tls',
+        host: hostname.replace(/^\[|\]$/g, ''),
+        port: Number(port),
+        tls: tlsOf(settings),
+        format,
+      });
+    }
+    case 'otlp':
+      return new Otlp({ url: settings.url, token: settings.token, tls: tlsOf(settings), format });
+    case 'kafka': {
+      const { brokers, topic, sasl: mechanism, username, password } = settings;
+      const files = tlsOf(settings);
+      const tls = settings.tls ?? Object.values(files).some((file) => file !== undefined);
+      const sasl = mechanism && username && password && { mechanism, username, password };
+      return new KafkaTopic({
+        brokers,
+        topic,
+        format,
+        tls: tls ? files : undefined,
+        sasl: sasl || undefined,
+      });
+    }
+    case 'webhook': {
+      const contentType = json ? 'application/x-ndjson' : 'text/plain; charset=utf-8';
+      return new Webhook({
+        url: settings.url,
+        token: settings.token,
+        tls: tlsOf(settings),
+        format,
+        contentType,
+      });
+    }
+    case 'splunk': {
+      const { url, token, index } = settings;
+      const sourceType = `belay:${formatName}`;
+      return new Splunk({ url, token, index, tls: tlsOf(settings), format, json, sourceType });
+    }
+    case 'elasticsearch': {
+      const { url, index, apiKey, username, password } = settings;
+      return new Elasticsearch({ url, index, apiKey, username, password, tls: tlsOf(settings), format });
+    }
+  }
+}
+
+function tlsOf({ caFile, certFile, keyFile, serverName }: TlsFiles): TlsFiles {
+  return { caFile, certFile, keyFile, serverName };
+}
