@@ -61,6 +61,9 @@ test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, def
 test-cluster: build ## the tests on a real cluster, from KUBEBUILDER_ASSETS: KERNEL=6.1 6.12 … of its node (TESTS=filter)
 	@test/cluster/suite $(or $(KERNEL),6.1) -- $(TESTS)
 
+test-delivery: build ## 5 million events through failing peers, the agent killed on the way (EVENTS= KILLS= RATE=)
+	@node test/delivery/run.mjs $(or $(EVENTS),5000000) $(or $(KILLS),6) $(or $(RATE),12000)
+
 test-native-asan: setup $(object) $(abi) ## the addon's unit tests under the address and undefined-behaviour sanitizers
 	@test/asan
 
@@ -93,7 +96,7 @@ crds: build ## write deploy/crds from their source, agent/policy/schema
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-cluster test-native-asan bench vm lint check manifests fmt crds clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-cluster test-delivery test-native-asan bench vm lint check manifests fmt crds clean
 
 # ---- what is built from what
 

@@ -17,7 +17,7 @@ export interface Filter {
   readonly minSeverity?: number;
 }
 
-/** Said so once, so that a record that nobody wants costs little. */
+/** Whether a record is for a sink. Gaps and failures are, whatever their severity, and of the namespaces that it is for. */
 export function passes(filter: Filter, record: BelayRecord): boolean {
   const { types, namespaces, exceptNamespaces, verdicts, policies, tags, minSeverity } = filter;
   if (types && !types.includes(record.type)) return false;
@@ -26,7 +26,12 @@ export function passes(filter: Filter, record: BelayRecord): boolean {
   if (minSeverity !== undefined && !ofAgent && severityOf(record) < minSeverity) return false;
   if (namespaces || exceptNamespaces) {
     const namespace = 'namespace' in record ? record.namespace : '';
-    if (namespaces && !ofAgent && !namespaces.some((glob) => nameMatches(glob, namespace))) return false;
+    if (
+      namespaces &&
+      !(ofAgent && namespace === '') &&
+      !namespaces.some((glob) => nameMatches(glob, namespace))
+    )
+      return false;
     if (exceptNamespaces?.some((glob) => nameMatches(glob, namespace))) return false;
   }
   if (record.type !== 'alert') return true;

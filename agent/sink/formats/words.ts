@@ -29,10 +29,14 @@ export function placeOf(record: BelayRecord): Place {
   };
 }
 
+/** Names of Kubernetes' have 253 characters at most. */
+const NAME = 255;
+
 /** A workload's name in counts and keys: `namespace/pod/container`; empty parts stay empty. */
 export function workloadOf(record: BelayRecord): string {
-  const { namespace, pod, container }: Partial<Place> = record as Partial<Place>;
-  return namespace || pod || container ? `${namespace ?? ''}/${pod ?? ''}/${container ?? ''}` : '';
+  const { namespace = '', pod = '', container = '' }: Partial<Place> = record as Partial<Place>;
+  if (!namespace && !pod && !container) return '';
+  return [namespace, pod, container].map((name) => name.slice(0, NAME)).join('/');
 }
 
 export function processOf(record: BelayRecord): ProcessRecord | undefined {
