@@ -63,6 +63,8 @@ export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
     sockets.add(socket);
     let rest = Buffer.alloc(0);
     socket.on('data', (chunk) => {
+      // what was under way still comes
+      if (socket.destroyed) return;
       if (trouble.resets()) return socket.destroy();
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       const messages = messagesOf(rest);

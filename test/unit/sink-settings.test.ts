@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
 import { readConfig } from '../../agent/cli/config.js';
@@ -104,4 +105,15 @@ describe('a fault', () => {
     expect(diagnostics[0]).toMatchObject({ at: { line, column }, severity: 'error' });
     expect(diagnostics[0]?.message).toContain(message);
   });
+});
+
+test('what is built can make every kind of sink: Node takes packages apart differently from the test runner', () => {
+  const script = `
+    import { readConfig } from './dist/cli/config.js';
+    import { transportOf } from './dist/sink/make.js';
+    const { values } = readConfig(${JSON.stringify(FULL)}, 'c.yaml');
+    process.stdout.write(String(values.sinks.map(transportOf).length));`;
+  const cwd = new URL('../..', import.meta.url);
+  const options = { cwd, encoding: 'utf8' } as const;
+  expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], options)).toBe('8');
 });

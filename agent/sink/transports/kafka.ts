@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { Kafka as Client, KafkaJSProtocolError, logLevel, type Producer, type SASLOptions } from 'kafkajs';
+import kafkajs, { type KafkaJSProtocolError, type Producer, type SASLOptions } from 'kafkajs';
 import type { BelayRecord } from '../../event/record.js';
 import type { Format } from '../formats/format.js';
 import { readSecret, type Secret, type TlsFiles, tlsOptions } from '../secret.js';
@@ -64,10 +64,10 @@ export class KafkaTopic implements Transport {
   async #connected(): Promise<Producer> {
     if (this.#producer !== undefined) return this.#producer;
     const { brokers, tls, sasl } = this.#options;
-    const client = new Client({
+    const client = new kafkajs.Kafka({
       clientId: 'belay',
       brokers: [...brokers],
-      logLevel: logLevel.NOTHING,
+      logLevel: kafkajs.logLevel.NOTHING,
       connectionTimeout: 10_000,
       requestTimeout: REQUEST_MS + 5000,
       // the spool tries again, and knows better when
@@ -103,6 +103,7 @@ function saslOptions({ mechanism, username, password }: NonNullable<KafkaOptions
 
 /** The broker's own word behind the library's. */
 function protocolError(error: unknown): KafkaJSProtocolError | undefined {
-  for (let at = error; at instanceof Error; at = at.cause) if (at instanceof KafkaJSProtocolError) return at;
+  for (let at = error; at instanceof Error; at = at.cause)
+    if (at instanceof kafkajs.KafkaJSProtocolError) return at;
   return undefined;
 }
