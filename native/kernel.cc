@@ -76,7 +76,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
                        {InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
                         InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
                         InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::remove>("delete"),
-                        InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::memory>("memory"),
+                        InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::fill>("fill"), InstanceMethod<&Kernel::memory>("memory"),
                         InstanceMethod<&Kernel::fd>("fd"),
                         InstanceMethod<&Kernel::write>("write"), InstanceMethod<&Kernel::read>("read"), InstanceMethod<&Kernel::iterate>("iterate"),
                         InstanceMethod<&Kernel::stats>("stats"), InstanceMethod<&Kernel::globals>("setGlobals")});
@@ -302,6 +302,22 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       if (all.size() / size > bpf_map__max_entries(m) * 2ul) break;  // entries deleted meanwhile restart the walk
     }
     return Napi::Buffer<uint8_t>::Copy(env, all.data(), all.size());
+  }
+
+  // fill(map): [number of keys, the most there can be]
+  Napi::Value fill(const Napi::CallbackInfo &info) {
+    auto *m = map(info);
+    std::vector<uint8_t> key(bpf_map__key_size(m)), next(key.size());
+    uint32_t used = 0, most = bpf_map__max_entries(m);
+    // entries deleted meanwhile restart the walk
+    while (used < most && !bpf_map_get_next_key(bpf_map__fd(m), used ? key.data() : nullptr, next.data())) {
+      key.swap(next);
+      used++;
+    }
+    auto result = Napi::Array::New(info.Env(), 2);
+    result.Set(0u, used);
+    result.Set(1u, most);
+    return result;
   }
 
   // memory(map): ArrayBuffer onto the values of a BPF_F_MMAPABLE array, shared with the programs

@@ -1,5 +1,4 @@
 import { rmSync, writeFileSync } from 'node:fs';
-import { release } from 'node:os';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { Redactor } from '../event/redact.js';
@@ -9,9 +8,6 @@ import { Kernel } from '../kernel/kernel.js';
 import { kernelTrouble } from '../kernel/trouble.js';
 import { PolicyDirectory } from '../policy/directory.js';
 import type { Diagnostic, Postures } from '../policy/model.js';
-import { Health } from '../serve/health.js';
-import { serveHttp } from '../serve/http.js';
-import { Metrics } from '../serve/metrics.js';
 import { JsonLines } from '../sink/json-lines.js';
 import { makeSink } from '../sink/make.js';
 import { Sinks } from '../sink/sinks.js';
@@ -20,7 +16,7 @@ import { watchPath } from '../workload/watch-path.js';
 import { SOURCE as CLUSTER, ClusterFeed } from './cluster.js';
 import { configHelp, configOptions, type Flags, loadConfig, type Settings, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
-import { VERSION } from './version.js';
+import { Serving } from './serving.js';
 import { tell, Wanted } from './wanted.js';
 
 const REFRESH_MS = 1000;
@@ -96,7 +92,6 @@ async function run(flags: Flags): Promise<void> {
   const redactor = new Redactor(settings.redact);
   const enforcer = new Enforcer(kernel, posturesOf(settings));
   const killer = new ContainerKiller(log);
-  const health = new Health({ drain: () => kernel.drain() });
   const wanted = new Wanted({
     enforcer,
     kernel,
@@ -104,24 +99,15 @@ async function run(flags: Flags): Promise<void> {
     policySources: [...(settings.policies ? [DIRECTORY] : []), ...(settings.kubernetes ? [CLUSTER] : [])],
     workloadSources: [...(settings.workloads ? [FILE] : []), ...(settings.kubernetes ? [CLUSTER] : [])],
     onReady: () => {
-      health.enforces();
+      serving.enforces();
       if (settings.readyFile) writeFileSync(settings.readyFile, `${process.pid}\n`);
     },
     onApplied: (seconds) => {
-      metrics.applied(seconds);
+      serving.applied(seconds);
       cluster?.applied();
     },
   });
-  const metrics = new Metrics({
-    ...{ version: VERSION, kernel: release() },
-    present: () => ({
-      policies: { in_force: wanted.policies, rejected: cluster?.rejected ?? 0 },
-      workloads: enforcer.workloads.size,
-      policySets: enforcer.sets,
-      tableBytes: kernel.tableBytes,
-      sinks: sinks.stats,
-    }),
-  });
+  const serving = new Serving({ settings, kernel, enforcer, wanted, log, sinks, cluster: () => cluster });
   const open: { close(): unknown }[] = [];
   let cluster: ClusterFeed | undefined;
   const events = new EventStream(
@@ -132,7 +118,7 @@ async function run(flags: Flags): Promise<void> {
       const record = redactor.redact(whole);
       sink.write(record);
       sinks.write(record);
-      metrics.record(record);
+      serving.record(record);
       cluster?.record(record);
       if (record.type === 'failure')
         log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
@@ -153,13 +139,13 @@ async function run(flags: Flags): Promise<void> {
   };
 
   try {
-    if (settings.metricsAddress)
-      open.push(await serveHttp({ address: settings.metricsAddress, metrics, health }));
     if (settings.policies) open.push(followDirectory(settings.policies));
     if (settings.kubernetes) {
       cluster = new ClusterFeed({ settings, postures: posturesOf(settings), kernel, enforcer, wanted, log });
       open.push(cluster);
     }
+    open.push(serving);
+    await serving.open();
     if (settings.workloads) {
       const onChange = wanted.setWorkloads.bind(wanted, FILE);
       open.push(await watchWorkloads({ file: settings.workloads, log, onChange }));
@@ -202,7 +188,7 @@ async function run(flags: Flags): Promise<void> {
   );
   const refresh = setInterval(() => {
     enforcer.refresh();
-    health.looked();
+    serving.looked();
     const { dropped, error } = sink.takeDropped();
     if (dropped > 0) log.error({ dropped, reason: error?.message }, 'records were not written');
   }, REFRESH_MS);

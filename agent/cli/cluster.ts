@@ -36,6 +36,7 @@ export interface ClusterOptions {
  */
 export class ClusterFeed {
   readonly #options: ClusterOptions;
+  readonly #api: KubeApi;
   readonly #pods: NodePods;
   readonly #namespaces: Namespaces;
   readonly #node: OwnNode;
@@ -50,6 +51,7 @@ export class ClusterFeed {
     const { settings, wanted, log, postures } = options;
     const kube = settings.kubeconfig === undefined ? configOfPod() : configOfFile(settings.kubeconfig);
     const api = new KubeApi(kube, log);
+    this.#api = api;
     this.#workloads = new NodeWorkloads(this.#identity(settings, postures));
     const onChange = () => this.#tell();
     this.#pods = new NodePods({ api, node: settings.node, onChange });
@@ -89,6 +91,15 @@ export class ClusterFeed {
   /** How many policies are rejected; their last good versions are wanted, if there are any. */
   get rejected(): number {
     return [...this.#policies.states.values()].filter(({ accepted }) => !accepted).length;
+  }
+
+  /** What has become of the policies that the API server has. */
+  get policyStates(): ClusterPolicies['states'] {
+    return this.#policies.states;
+  }
+
+  get api(): KubeApi {
+    return this.#api;
   }
 
   /** What was told has been put in force. */

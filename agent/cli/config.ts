@@ -11,6 +11,7 @@ import { byPosition } from '../policy/read.js';
 import { decodePolicyFile, Exhausted, Source } from '../policy/source.js';
 import { readSinks, type SinkSettings, sinksSchema } from '../sink/settings.js';
 import { watchPath } from '../workload/watch-path.js';
+import { servedWrongly } from './served-wrongly.js';
 
 /**
  * How `belay agent` is configured: flags, environment, a YAML file and defaults, the first that says anything
@@ -53,6 +54,7 @@ interface Setting {
 
 const POSTURES = ['audit', 'block'] as const;
 const PORT = '(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})';
+const ADDRESS = new RegExp(`^(\\[[0-9A-Fa-f:]+\\]|[^\\s:\\[\\]]*):${PORT}$`);
 const SOCKET = /^\/[^\0]{0,105}[^\0/]$/;
 
 const SETTINGS = {
@@ -116,10 +118,52 @@ const SETTINGS = {
   metricsAddress: {
     value: '<address>',
     about: 'host:port of /metrics, /healthz and /readyz; :9095 is every address',
-    form: new RegExp(`^(\\[[0-9A-Fa-f:]+\\]|[^\\s:\\[\\]]*):${PORT}$`),
+    form: ADDRESS,
     advice: 'host:port, [IPv6 address]:port or :port',
     defaultAbout: 'not served',
   },
+  socket: {
+    value: '<path>',
+    about: 'unix socket for belay events, top, tree and sysdump, and whoever speaks gRPC or HTTP there',
+    form: SOCKET,
+    advice: 'the absolute path of a socket, of at most 107 bytes',
+    default: '/run/belay/belay.sock',
+  },
+  socketGroup: {
+    value: '<number>',
+    about: 'group whose members may use the socket, and see everything, besides root',
+    form: /^[0-9]{1,9}$/,
+    advice: "a group's number",
+    defaultAbout: 'only root',
+  },
+  listenAddress: {
+    value: '<address>',
+    about:
+      "host:port of gRPC (KubeArmor's clients expect port 32767) and HTTP streams; other than on loopback only with TLS",
+    form: ADDRESS,
+    advice: 'host:port, [IPv6 address]:port or :port',
+    defaultAbout: 'not served',
+  },
+  tlsCertificate: { value: '<file>', about: "listenAddress's certificate (PEM); taken anew when it changes" },
+  tlsKey: { value: '<file>', about: "the certificate's key (PEM)" },
+  tlsClientCa: {
+    value: '<file>',
+    about:
+      'who signs the certificates of clients (PEM); in a cluster they see what the API server lets their names see',
+  },
+  tokenAudience: {
+    value: '<name>',
+    about:
+      "clients may show the API server's tokens for this audience; they see namespaces where they may watch events.security.belay.dev",
+  },
+  oidcIssuer: {
+    value: '<url>',
+    about:
+      'clients may show tokens of this OpenID Connect issuer; they see the namespaces in the claim "namespaces" (* is all)',
+    form: /^https:\/\/[^\s?#]+$/,
+    advice: 'the URL of an issuer, https://…',
+  },
+  oidcAudience: { value: '<name>', about: "what the issuer's tokens must be for" },
   filePosture: {
     choices: POSTURES,
     about: 'what happens to files and programs that no rule of an allow-list matches',
@@ -372,7 +416,12 @@ function settle(flags: Flags, env: Environment, text: Text | undefined): Config 
     }
     if (missing.length > 0) return { settings: undefined, diagnostics };
   }
-  return { settings, diagnostics };
+  const wrong = servedWrongly(settings);
+  for (const message of wrong) {
+    const at = { file: flags.config ?? 'belay agent', line: 1, column: 1 };
+    diagnostics.push({ at, severity: 'error', message });
+  }
+  return { settings: wrong.length > 0 ? undefined : settings, diagnostics };
 }
 
 export interface ConfigChange {

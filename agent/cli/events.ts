@@ -4,70 +4,174 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Table from 'cli-table3';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
-import type { AlertRecord, BelayRecord, ObjectRecord } from '../event/record.js';
+import type { BelayRecord } from '../event/record.js';
+import { checkFilter, EVERYTHING, type Filter, wants } from '../serve/filter.js';
+import { AgentClient, socketOption } from './client.js';
+import { COLUMNS, type Column, cellsOf, lineOf, USUAL } from './event-columns.js';
 
 const POLL_MS = 200;
 
 /** `belay events`: an event stream for people. */
 export function eventsCommand(): Command {
   return new Command('events')
-    .description('show events that an agent wrote (JSON lines) in a terminal')
-    .argument('[file]', 'the file that the agent writes to, or - for standard input', '-')
-    .option('-f, --follow', 'go on as the file grows')
-    .option('-n, --namespace <name>', 'only this namespace')
+    .description("show events in a terminal: this node's agent's, or those in a file")
+    .argument('[file]', 'a file that an agent writes to (JSON lines), or - for standard input')
+    .addOption(socketOption())
+    .option('-f, --follow', 'go on as events come')
+    .option('-n, --namespace <name>', 'only this namespace (may be given again)', collect)
+    .option('-p, --pod <name>', 'only this pod (may be given again)', collect)
+    .option('--type <type>', 'only alert, exec, gap, failure or unknown-pod (may be given again)', collect)
+    .option('--class <class>', 'only Process, File, Network or Capabilities (may be given again)', collect)
+    .option('--policy <name>', 'only this policy (may be given again)', collect)
+    .option(
+      '--verdict <verdict>',
+      'only Passed, Denied, Killed or ContainerKilled (may be given again)',
+      collect,
+    )
     .option('--denied', 'only what was stopped')
+    .option('--severity <number>', 'only this severity and above', severity)
+    .option('--since <when>', 'only from then on: 90s, 10m, 2h, 1d, or a time (RFC 3339)', (text: string) =>
+      since(text),
+    )
+    .option('--after <sequence>', 'only after this sequence number', sequence)
+    .option('--columns <names>', `what to show, of ${Object.keys(COLUMNS).join(', ')}`, columnsOf, USUAL)
+    .option('--json', 'print records as they are, a JSON object a line')
     .option('--table', 'draw a table once everything has been read')
-    .addHelpText('after', '\nFor machines: the file itself has one JSON object a line (schema belay.v1).')
+    .addHelpText('after', '\nColours are left out when NO_COLOR is set, or the output is no terminal.')
     .action(show);
 }
 
 interface ShowOptions {
+  readonly socket: string;
   readonly follow?: boolean;
-  readonly namespace?: string;
+  readonly namespace?: readonly string[];
+  readonly pod?: readonly string[];
+  readonly type?: readonly string[];
+  readonly class?: readonly string[];
+  readonly policy?: readonly string[];
+  readonly verdict?: readonly string[];
   readonly denied?: boolean;
+  readonly severity?: number;
+  readonly since?: bigint;
+  readonly after?: bigint;
+  readonly columns: readonly Column[];
+  readonly json?: boolean;
   readonly table?: boolean;
 }
 
-async function show(file: string, options: ShowOptions): Promise<void> {
-  const input =
-    file === '-' ? process.stdin : options.follow ? Readable.from(follow(file)) : createReadStream(file);
+const collect = (value: string, before: readonly string[] = []) => [...before, value];
+
+function severity(text: string): number {
+  if (!/^([1-9]|10)$/.test(text)) throw new InvalidArgumentError('Write a number from 1 to 10.');
+  return Number(text);
+}
+
+function sequence(text: string): bigint {
+  if (!/^\d{1,19}$/.test(text)) throw new InvalidArgumentError('Write a whole number.');
+  return BigInt(text);
+}
+
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** Unix time, ns. */
+export function since(text: string, now = Date.now()): bigint {
+  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const at = unit === undefined ? Date.parse(text) : now - Number(amount) * SECONDS[unit] * 1000;
+  if (Number.isNaN(at)) throw new InvalidArgumentError('Write 10m, or 2026-01-31T08:00:00Z.');
+  return BigInt(Math.round(at)) * 1_000_000n;
+}
+
+function columnsOf(text: string): Column[] {
+  const names = text.split(',');
+  const wrong = names.find((name) => !(name in COLUMNS));
+  if (wrong !== undefined) throw new InvalidArgumentError(`There is no column "${wrong}".`);
+  return names as Column[];
+}
+
+function filterOf(options: ShowOptions): Filter {
+  const stopped = options.denied ? ['Denied', 'Killed', 'ContainerKilled'] : [];
+  return checkFilter({
+    ...EVERYTHING,
+    namespaces: options.namespace ?? [],
+    pods: options.pod ?? [],
+    types: options.type ?? [],
+    classes: options.class ?? [],
+    policies: options.policy ?? [],
+    verdicts: [...(options.verdict ?? []), ...stopped],
+    minSeverity: options.severity ?? 0,
+    since: options.since ?? 0n,
+  });
+}
+
+async function show(file: string | undefined, options: ShowOptions): Promise<void> {
+  const agent = file === undefined ? new AgentClient(options.socket) : undefined;
+  const unread = { lines: 0 };
   const rows: string[][] = [];
-  let bad = 0;
   try {
-    for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
-      if (line.trim() === '') continue;
-      const record = parse(line);
-      if (record === undefined) {
-        bad++;
-        continue;
-      }
-      if (!wanted(record, options)) continue;
-      const row = columns(record);
-      if (options.table) rows.push(row);
-      else
-        process.stdout.write(
-          `${row
-            .map((cell, i) => pad(cell, WIDTHS[i]))
-            .join(' ')
-            .trimEnd()}\n`,
-        );
+    const filter = filterOf(options);
+    const records =
+      agent === undefined
+        ? fromFile(file ?? '-', filter, options, unread)
+        : fromAgent(agent, filter, options);
+    for await (const record of records) {
+      if (options.json) process.stdout.write(`${JSON.stringify(record)}\n`);
+      else if (options.table) rows.push(cellsOf(record, options.columns));
+      else process.stdout.write(`${lineOf(cellsOf(record, options.columns), options.columns)}\n`);
     }
   } catch (error) {
     process.stderr.write(`belay events: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;
+  } finally {
+    agent?.close();
   }
   if (options.table) {
-    const table = new Table({ head: HEAD.map((h) => pc.bold(h)), style: { head: [], border: ['gray'] } });
+    const head = options.columns.map((name) => pc.bold(name));
+    const table = new Table({ head, style: { head: [], border: ['gray'] } });
     table.push(...rows);
     process.stdout.write(`${table.toString()}\n`);
   }
-  if (bad > 0) {
-    process.stderr.write(
-      `belay events: ${bad} ${bad === 1 ? 'line is' : 'lines are'} not belay.v1 records\n`,
-    );
+  if (unread.lines > 0) {
+    const what = unread.lines === 1 ? 'line is' : 'lines are';
+    process.stderr.write(`belay events: ${unread.lines} ${what} not belay.v1 records\n`);
     process.exitCode = 1;
+  }
+}
+
+/** All that the agent remembers, unless it was asked to follow: then what comes from now on, or since then. */
+async function* fromAgent(
+  agent: AgentClient,
+  filter: Filter,
+  options: ShowOptions,
+): AsyncGenerator<BelayRecord> {
+  const back = options.after ?? (options.follow && options.since === undefined ? undefined : 0n);
+  yield* agent.records({
+    namespace: filter.namespaces,
+    pod: filter.pods,
+    type: filter.types,
+    class: filter.classes,
+    policy: filter.policies,
+    verdict: filter.verdicts,
+    severity: String(filter.minSeverity),
+    since: String(filter.since),
+    follow: String(options.follow === true),
+    ...(back !== undefined && { after: String(back) }),
+  });
+}
+
+async function* fromFile(
+  file: string,
+  filter: Filter,
+  { follow: goOn, after = 0n }: ShowOptions,
+  unread: { lines: number },
+): AsyncGenerator<BelayRecord> {
+  const input = file === '-' ? process.stdin : goOn ? Readable.from(follow(file)) : createReadStream(file);
+  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    if (line.trim() === '') continue;
+    const record = parse(line);
+    if (record === undefined) unread.lines++;
+    else if (wants(filter, record) && BigInt(record.sequence) > after) yield record;
   }
 }
 
@@ -78,81 +182,6 @@ function parse(line: string): BelayRecord | undefined {
   } catch {
     return undefined;
   }
-}
-
-function wanted(record: BelayRecord, { namespace, denied }: ShowOptions): boolean {
-  if (namespace !== undefined && (!('namespace' in record) || record.namespace !== namespace)) return false;
-  return !denied || (record.type === 'alert' && record.verdict !== 'Passed');
-}
-
-const HEAD = [
-  'time',
-  'verdict',
-  'sev',
-  'workload',
-  'program',
-  'operation',
-  'object',
-  'policy: rule',
-  'count',
-];
-const WIDTHS = [12, 15, 3, 22, 24, 9, 36, 40, 0];
-
-function columns(record: BelayRecord): string[] {
-  const time = new Date(Number(BigInt(record.time) / 1_000_000n)).toISOString().slice(11, 23);
-  if (record.type === 'failure') {
-    return [time, pc.yellow('failure'), '', '', '', '', printable(record.failure), '', record.count];
-  }
-  if (record.type === 'unknown-pod') {
-    return [time, pc.yellow('unknown'), '', `pod ${record.podUid}`, '', '', printable(record.cgroup), '', ''];
-  }
-  const workload = printable(`${record.namespace}/${record.pod}/${record.container}`);
-  if (record.type === 'gap') {
-    return [time, pc.yellow('gap'), '', workload, '', '', `events lost (${record.ring})`, '', record.lost];
-  }
-  const { process: actor } = record;
-  if (record.type === 'exec') {
-    const program = printable(actor?.program ?? '');
-    return [time, pc.gray('started'), '', workload, program, 'exec', printable(actor?.comm ?? ''), '', ''];
-  }
-  return [
-    time,
-    verdict(record),
-    String(record.severity),
-    workload,
-    printable(actor?.program || actor?.comm || '-'),
-    record.operation,
-    printable(object(record.object)),
-    printable(record.policy ? `${record.policy}: ${record.rule}` : record.rule),
-    record.count === '1' ? '' : `×${record.count}`,
-  ];
-}
-
-function verdict({ verdict: what, dryRun }: AlertRecord): string {
-  if (what !== 'Passed') return pc.red(what);
-  return dryRun ? pc.cyan('Passed (dry)') : pc.yellow('Passed');
-}
-
-function object(o: ObjectRecord): string {
-  if (o.path !== undefined) return o.unnamed ? '(no name)' : o.access ? `${o.path} (${o.access})` : o.path;
-  if (o.capability !== undefined) return o.capability;
-  if (o.address === undefined) return o.port ? `${o.protocol} port ${o.port}` : `${o.socket} socket`;
-  return `${o.protocol} ${o.address.includes(':') ? `[${o.address}]` : o.address}:${o.port}`;
-}
-
-/** Names come from whoever is being watched: no escape sequence or line break of theirs reaches the terminal. */
-function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\u2028\u2029]/gu,
-    (c) => `\\x${c.codePointAt(0)?.toString(16).padStart(2, '0')}`,
-  );
-}
-
-/** To a width as seen, colours not counted. */
-function pad(cell: string, width: number): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
-  const seen = cell.replace(/\x1b\[\d+m/g, '').length;
-  return cell + ' '.repeat(Math.max(0, width - seen));
 }
 
 /** A file's bytes as it grows, for ever. */

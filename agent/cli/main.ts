@@ -5,6 +5,9 @@ import { checkCommand } from './check.js';
 import { eventsCommand } from './events.js';
 import { policyCommand } from './policy.js';
 import { probeCommand } from './probe.js';
+import { sysdumpCommand } from './sysdump.js';
+import { topCommand } from './top.js';
+import { treeCommand } from './tree.js';
 import { VERSION } from './version.js';
 
 /** The `belay` program: one file per command, added here. */
@@ -16,7 +19,10 @@ const program = new Command('belay')
   .addCommand(checkCommand())
   .addCommand(policyCommand())
   .addCommand(probeCommand())
-  .addCommand(eventsCommand());
+  .addCommand(eventsCommand())
+  .addCommand(topCommand())
+  .addCommand(treeCommand())
+  .addCommand(sysdumpCommand());
 
 // A reader that has seen enough (`belay check … | head`) is no fault of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -89,13 +89,10 @@ export function probeCommand(): Command {
     .action((options: { json?: boolean }) => {
       const general = generalTrouble();
       const addon = loadAddon();
-      const findings = [
-        ...FAMILIES.map((f) => look(f, addon, general)),
-        ...NOT_YET.map(([family, why]) => ({ family, rules: '', enforced: false, why })),
-      ];
+      const found = findings(addon);
       const lsms = activeLsms();
       if (options.json) {
-        process.stdout.write(`${JSON.stringify({ kernel: release(), lsms, findings }, null, 2)}\n`);
+        process.stdout.write(`${JSON.stringify({ kernel: release(), lsms, findings: found }, null, 2)}\n`);
       } else {
         process.stdout.write(
           `kernel ${release()}, active security modules: ${lsms?.join(', ') ?? 'unknown'}\n`,
@@ -104,13 +101,22 @@ export function probeCommand(): Command {
           head: ['family', 'rules', 'enforced', 'why'],
           style: { head: [], border: [] },
         });
-        for (const f of findings) {
+        for (const f of found) {
           table.push([f.family, f.rules, f.enforced ? pc.green('yes') : pc.red('no'), f.why]);
         }
         process.stdout.write(`${table.toString()}\n`);
       }
       if (FAMILIES.some((f) => !look(f, addon, general).enforced)) process.exitCode = 1;
     });
+}
+
+/** Each family of rules, and whether this kernel can enforce it. */
+export function findings(addon: Addon): Finding[] {
+  const general = generalTrouble();
+  return [
+    ...FAMILIES.map((f) => look(f, addon, general)),
+    ...NOT_YET.map(([family, why]) => ({ family, rules: '', enforced: false, why })),
+  ];
 }
 
 /** What keeps everything from being enforced, if anything does. */

@@ -38,6 +38,10 @@ export class Wanted {
     return all(this.#policies).length;
   }
 
+  get everyPolicy(): readonly Policy[] {
+    return all(this.#policies);
+  }
+
   setPolicies(source: string, policies: readonly Policy[]): void {
     this.#policies.set(source, policies);
     if (this.#ready) {

@@ -21,6 +21,8 @@ export interface NativeKernel {
   update(map: string, key: Uint8Array, value: Uint8Array): void;
   delete(map: string, key: Uint8Array): boolean;
   keys(map: string): Buffer;
+  /** How many keys there are, and how many there can be. */
+  fill(map: string): [used: number, capacity: number];
   memory(map: string): ArrayBuffer;
   write(map: string, offset: number, bytes: Uint8Array): void;
   read(map: string, offset: number, length: number): Buffer;

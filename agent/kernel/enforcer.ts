@@ -208,6 +208,11 @@ export class Enforcer {
     return { workloads, unfit: this.#unfit };
   }
 
+  /** The policies in force for each workload, by its number. */
+  inForce(): ReadonlyMap<number, readonly Policy[]> {
+    return new Map([...this.#bound.values()].map(({ id, set }) => [id, set?.policies ?? []]));
+  }
+
   #idFor(workload: Workload): number | undefined {
     const before = this.#cgroups.previousOwner(workload);
     if (before !== undefined && this.#retired.delete(before)) return before;

@@ -15,6 +15,8 @@ const W = structs.workload;
 const F = structs.fold;
 const S = structs.settings.fields;
 const B = structs.binding;
+/** Maps with a key for each of something on the node. */
+const HASHES = ['cgroups', 'cgroup_paths', 'pods', 'containers', 'originals', 'roots', 'homes'] as const;
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
 
 export type Generation = number;
@@ -376,9 +378,28 @@ export class Kernel {
     return this.#native.stats();
   }
 
-  /** Counts runs and time of programs from now on. */
-  countRuns(): void {
-    this.#addon.enableStats();
+  /**
+   * Counts runs and time of programs from now on.
+   * @returns a descriptor; that ends when it is closed
+   * @throws Error without CAP_SYS_ADMIN
+   */
+  countRuns(): number {
+    return this.#addon.enableStats();
+  }
+
+  /** How full what can fill up is. */
+  fill(): { map: string; used: number; capacity: number; unit: 'entries' | 'bytes' }[] {
+    const tables = {
+      map: 'arena',
+      used: this.tableBytes,
+      capacity: maps.arena.valueSize,
+      unit: 'bytes' as const,
+    };
+    const hashes = HASHES.map((map) => {
+      const [used, capacity] = this.#native.fill(map);
+      return { map, used, capacity, unit: 'entries' as const };
+    });
+    return [tables, ...hashes];
   }
 
   close(): void {

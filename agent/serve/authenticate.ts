@@ -5,7 +5,10 @@ import type { Oidc } from './oidc.js';
 export interface Authorities {
   /** Certificates of an authority are checked before callers come here. */
   readonly certificates: boolean;
-  readonly kube?: Pick<KubeAccess, 'ofToken' | 'ofUser'>;
+  /** Who knows the API server's tokens. */
+  readonly tokens?: Pick<KubeAccess, 'ofToken'>;
+  /** Who knows what a certificate's holder may see; without, that is everything. */
+  readonly users?: Pick<KubeAccess, 'ofUser'>;
   readonly oidc?: { readonly issuer: string; readonly tokens: Pick<Oidc, 'ofToken'> };
 }
 
@@ -13,22 +16,22 @@ export interface Authorities {
  * Who callers are, by a bearer token or a client certificate. A certificate's holder may see what the API server says its
  * name and groups may; without an API server, everything.
  */
-export function authenticator({ certificates, kube, oidc }: Authorities): Authenticate {
+export function authenticator({ certificates, tokens, users, oidc }: Authorities): Authenticate {
   return ({ bearer, certificate }): Access | Promise<Access> => {
     if (
       bearer !== undefined &&
       oidc !== undefined &&
-      (kube === undefined || issuerOf(bearer) === oidc.issuer)
+      (tokens === undefined || issuerOf(bearer) === oidc.issuer)
     )
       return oidc.tokens.ofToken(bearer);
-    if (bearer !== undefined && kube !== undefined) return kube.ofToken(bearer);
+    if (bearer !== undefined && tokens !== undefined) return tokens.ofToken(bearer);
     if (certificate !== undefined && certificates) {
       const { name, groups } = certificate;
-      return kube?.ofUser(name, groups) ?? everything(name);
+      return users?.ofUser(name, groups) ?? everything(name);
     }
     const ways = [
       ...(certificates ? ['a client certificate'] : []),
-      ...(kube || oidc ? ['a bearer token'] : []),
+      ...(tokens || oidc ? ['a bearer token'] : []),
     ];
     throw new Refusal('unauthenticated', `show who you are by ${ways.join(' or ')}`);
   };

@@ -39,8 +39,8 @@ export class KubeAccess {
   readonly #rights = new Answers<boolean>(8192);
   #asking = 0;
 
-  /** @param audience that tokens must be for */
-  constructor(api: Pick<KubeApi, 'request'>, audience: string) {
+  /** @param audience that tokens must be for; nobody may ask about tokens without one */
+  constructor(api: Pick<KubeApi, 'request'>, audience = '') {
     this.#api = api;
     this.#audience = audience;
   }

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { BelayRecord } from '../event/record.js';
+import type { BelayRecord, GapRecord } from '../event/record.js';
 import type { SinkStats } from '../sink/sink.js';
 import { sinkMetrics } from './sink-metrics.js';
 
@@ -11,6 +11,14 @@ export interface Present {
   readonly policySets: number;
   readonly tableBytes: number;
   readonly sinks?: readonly SinkStats[];
+  /** Clients that watch. */
+  readonly watchers: number;
+  readonly maps: readonly { readonly map: string; readonly used: number; readonly capacity: number }[];
+  readonly programs: readonly {
+    readonly program: string;
+    readonly runs: number;
+    readonly nanoseconds: number;
+  }[];
 }
 
 export interface MetricsOptions {
@@ -25,7 +33,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #events: Counter<'type' | 'verdict'>;
   readonly #denied: Counter;
-  readonly #lost: Counter<'ring'>;
+  readonly #lost: Counter<'ring' | 'reason'>;
   readonly #failures: Counter<'failure'>;
   readonly #apply: Histogram;
 
@@ -60,6 +68,32 @@ export class Metrics {
     );
     gauge('belay_table_bytes', 'Bytes of tables in the kernel.', () => present().tableBytes);
     sinkMetrics(registers, () => present().sinks ?? []);
+    gauge('belay_watchers', 'Clients that watch events.', () => present().watchers);
+    const each = (name: string, help: string, label: string, values: () => Iterable<[string, number]>) =>
+      new Gauge({
+        ...{ name, help, labelNames: [label], registers },
+        collect() {
+          this.reset();
+          for (const [value, number] of values()) this.set({ [label]: value }, number);
+        },
+      });
+    const maps = () => present().maps;
+    const programs = () => present().programs;
+    each(
+      'belay_map_used',
+      'What is in a map of the kernel programs: entries, or bytes in the arena.',
+      'map',
+      () => maps().map(({ map, used }) => [map, used]),
+    );
+    each('belay_map_capacity', 'What a map has room for.', 'map', () =>
+      maps().map(({ map, capacity }) => [map, capacity]),
+    );
+    each('belay_hook_runs_total', 'Runs of a kernel program that were counted: samples.', 'program', () =>
+      programs().map(({ program, runs }) => [program, runs]),
+    );
+    each('belay_hook_seconds_total', 'Time that the counted runs of a kernel program took.', 'program', () =>
+      programs().map(({ program, nanoseconds }) => [program, nanoseconds / 1e9]),
+    );
     this.#events = new Counter({
       name: 'belay_events_total',
       help: 'Events, repeats included.',
@@ -74,7 +108,7 @@ export class Metrics {
     this.#lost = new Counter({
       name: 'belay_events_lost_total',
       help: 'Events that found no room; the verdicts held.',
-      labelNames: ['ring'],
+      labelNames: ['ring', 'reason'],
       registers,
     });
     this.#failures = new Counter({
@@ -92,7 +126,8 @@ export class Metrics {
   }
 
   record(record: BelayRecord): void {
-    if (record.type === 'gap') this.#lost.inc({ ring: record.ring }, Number(record.lost));
+    if (record.type === 'gap')
+      this.#lost.inc({ ring: record.ring, reason: reasonOf(record) }, Number(record.lost));
     else if (record.type === 'failure') this.#failures.inc({ failure: record.failure }, Number(record.count));
     else {
       const count = 'count' in record ? Number(record.count) : 1;
@@ -114,4 +149,9 @@ export class Metrics {
   text(): Promise<string> {
     return this.#registry.metrics();
   }
+}
+
+/** Why events are missing: a ring was full, or what repeats were folded into never arrived. */
+function reasonOf({ ring }: GapRecord): string {
+  return ring === 'folded' ? 'first_report_lost' : 'ring_full';
 }

@@ -43,6 +43,8 @@ export interface CostsView {
   }[];
   readonly maps: readonly MapView[];
   readonly failures: Readonly<Record<string, string>>;
+  /** Why runs are not counted; empty = they are. */
+  readonly unmeasured: string;
 }
 
 export interface MapView {

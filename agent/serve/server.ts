@@ -71,7 +71,7 @@ export async function serve({ node, events, log, socket, network }: ServerOption
     if (network === undefined) return 0;
     const { address, tls: paths, authorities = {} } = network;
     const certificates = paths?.clientCa !== undefined;
-    const tokens = authorities.kube !== undefined || authorities.oidc !== undefined;
+    const tokens = authorities.tokens !== undefined || authorities.oidc !== undefined;
     const why = unsafe(address, { tls: paths !== undefined, authenticated: certificates || tokens });
     if (why !== undefined) throw new Error(why);
     const tls = paths && new TlsFiles(paths, log);

@@ -71,6 +71,15 @@ describe('the settings', () => {
         pin: undefined,
         readyFile: undefined,
         metricsAddress: undefined,
+        socket: '/run/belay/belay.sock',
+        socketGroup: undefined,
+        listenAddress: undefined,
+        tlsCertificate: undefined,
+        tlsKey: undefined,
+        tlsClientCa: undefined,
+        tokenAudience: undefined,
+        oidcIssuer: undefined,
+        oidcAudience: undefined,
         filePosture: 'audit',
         networkPosture: 'audit',
         capabilitiesPosture: 'audit',
@@ -94,6 +103,24 @@ describe('the settings', () => {
       'neither workloads nor kubernetes is set; give --workloads, or say kubernetes: true',
     ]);
     expect(loadConfig(flagsOf('--kubernetes'), {}).settings?.kubernetes).toBe(true);
+  });
+
+  test.each([
+    [['--listen-address', ':32767'], 'give a certificate and a key'],
+    [['--listen-address', ':32767', '--tls-certificate', '/c', '--tls-key', '/k'], 'say who may ask'],
+    [['--listen-address', '127.0.0.1:32767'], undefined],
+    [
+      ['--listen-address', ':1', '--tls-certificate', '/c', '--tls-key', '/k', '--tls-client-ca', '/ca'],
+      undefined,
+    ],
+    [['--tls-certificate', '/c'], 'give both'],
+    [['--tls-client-ca', '/ca'], 'give tlsCertificate and tlsKey'],
+    [['--oidc-issuer', 'https://issuer.example.com'], 'give both'],
+    [['--token-audience', 'belay'], 'say kubernetes: true'],
+  ])('open nothing to everyone by mistake: %j', (given, message) => {
+    const { settings, diagnostics } = loadConfig(flagsOf(...STAND_ALONE, ...given), {});
+    expect(settings === undefined).toBe(message !== undefined);
+    expect(diagnostics.map((each) => each.message).join()).toContain(message ?? '');
   });
 
   test('may be false by flag and by variable', () => {

@@ -179,6 +179,27 @@ describe("the agent's pods", () => {
     }
   });
 
+  test('may ask who clients are, and be asked, only where events are served to clients', () => {
+    const asks = (objects: readonly Manifest[]) =>
+      JSON.stringify(objects.filter(({ kind }) => kind === 'ClusterRole')).includes('tokenreviews');
+    expect(asks(renderChart())).toBe(false);
+    const config = { listenAddress: ':32767', tokenAudience: 'belay' };
+    const served = renderChart({
+      config,
+      tlsSecret: 'belay-tls',
+      networkPolicy: { clientsFrom: [{ podSelector: {} }] },
+    });
+    expect(asks(served)).toBe(true);
+    expect(podOf(served).volumes).toContainEqual({
+      name: 'tls',
+      secret: { secretName: 'belay-tls', defaultMode: 256 },
+    });
+    expect(served.find(({ kind }) => kind === 'NetworkPolicy')?.spec.ingress).toContainEqual({
+      ports: [{ port: 32767, protocol: 'TCP' }],
+      from: [{ podSelector: {} }],
+    });
+  });
+
   test('write to the host where enforcement is pinned, to cgroups, and to a directory of their own', () => {
     const writable = agentOf(renderChart()).volumeMounts.filter(
       (mount: { readOnly?: boolean }) => !mount.readOnly,
@@ -186,6 +207,7 @@ describe("the agent's pods", () => {
     expect(writable.map(({ mountPath }: { mountPath: string }) => mountPath)).toEqual([
       '/sys/fs/bpf',
       '/sys/fs/cgroup',
+      '/run/belay',
       '/var/lib/belay',
     ]);
   });

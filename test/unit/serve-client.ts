@@ -23,6 +23,7 @@ export const NODE: NodeView = {
     programs: [{ name: 'file_open', runs: '10', nanoseconds: '3000' }],
     maps: [{ name: 'arena', used: '4096', capacity: '33554432', unit: 'bytes' }],
     failures: { FAILURE_BIND: '1' },
+    unmeasured: '',
   }),
 };
 

@@ -16,7 +16,9 @@ afterEach(async () => {
 function metricsOf(): Metrics {
   const present = () => ({
     policies: { in_force: 3, rejected: 1 },
-    ...{ workloads: 7, policySets: 2, tableBytes: 4096 },
+    ...{ workloads: 7, policySets: 2, tableBytes: 4096, watchers: 3 },
+    maps: [{ map: 'cgroups', used: 5, capacity: 8192 }],
+    programs: [{ program: 'file_open', runs: 10, nanoseconds: 2_000_000 }],
   });
   return new Metrics({ version: '1.2.3', kernel: '6.12.0', present });
 }
@@ -64,7 +66,12 @@ describe('what Prometheus is told', () => {
       'belay_events_total{type="alert",verdict="Passed"} 2',
       'belay_events_total{type="exec",verdict="Passed"} 1',
       'belay_denied_total 6',
-      'belay_events_lost_total{ring="denials"} 9',
+      'belay_events_lost_total{ring="denials",reason="ring_full"} 9',
+      'belay_watchers 3',
+      'belay_map_used{map="cgroups"} 5',
+      'belay_map_capacity{map="cgroups"} 8192',
+      'belay_hook_runs_total{program="file_open"} 10',
+      'belay_hook_seconds_total{program="file_open"} 0.002',
       'belay_kernel_failures_total{failure="FAILURE_NAME"} 4',
       'belay_apply_seconds_bucket{le="0.03"} 1',
       'belay_build_info{version="1.2.3",kernel="6.12.0"} 1',

@@ -30,6 +30,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with get .Values.config "metricsAddress" }}{{ regexFind "[0-9]+$" . }}{{ end }}
 {{- end }}
 
+{{- define "belay.listenPort" -}}
+{{- with get .Values.config "listenAddress" }}{{ regexFind "[0-9]+$" . }}{{ end }}
+{{- end }}
+
 {{- /* Settings that an agent takes from its file while it runs; agent/cli/config.ts says which. */ -}}
 {{- define "belay.startConfig" -}}
 {{- omit .Values.config "filePosture" "networkPosture" "capabilitiesPosture" "unknownPosture" "logLevel" | toYaml }}

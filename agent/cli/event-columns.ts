@@ -1,0 +1,110 @@
+import pc from 'picocolors';
+import type { AlertRecord, BelayRecord, ObjectRecord } from '../event/record.js';
+
+/** What can be shown of a record, and how wide it usually is. */
+export const COLUMNS = {
+  time: 12,
+  node: 16,
+  verdict: 15,
+  sev: 3,
+  workload: 22,
+  program: 24,
+  pid: 7,
+  parent: 24,
+  operation: 9,
+  object: 36,
+  rule: 40,
+  tags: 24,
+  message: 40,
+  count: 6,
+} as const;
+
+export type Column = keyof typeof COLUMNS;
+
+export const USUAL: readonly Column[] = [
+  ...(['time', 'verdict', 'sev', 'workload', 'program', 'operation', 'object', 'rule', 'count'] as const),
+];
+
+/** A record's cells, safe for a terminal. */
+export function cellsOf(record: BelayRecord, columns: readonly Column[]): string[] {
+  const cells = cellsByName(record);
+  return columns.map((column) => cells[column] ?? '');
+}
+
+function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
+  const time = new Date(Number(BigInt(record.time) / 1_000_000n)).toISOString().slice(11, 23);
+  const common = { time, node: printable(record.node) };
+  if (record.type === 'failure') {
+    const object = printable(record.failure);
+    return { ...common, verdict: pc.yellow('failure'), object, count: record.count };
+  }
+  if (record.type === 'unknown-pod') {
+    const workload = printable(`pod ${record.podUid}`);
+    return { ...common, verdict: pc.yellow('unknown'), workload, object: printable(record.cgroup) };
+  }
+  const workload = printable(`${record.namespace}/${record.pod}/${record.container}`);
+  if (record.type === 'gap') {
+    const lost = record.lost === '0' ? 'some' : record.lost;
+    const object = `events lost (${printable(record.ring)})`;
+    return { ...common, verdict: pc.yellow('gap'), workload, object, count: lost };
+  }
+  const { process: actor } = record;
+  const who = {
+    ...common,
+    workload,
+    program: printable(actor?.program || actor?.comm || '-'),
+    pid: actor === undefined ? '' : String(actor.pid),
+    parent: printable(actor?.parent?.program ?? ''),
+    count: record.count === '1' ? '' : `×${record.count}`,
+  };
+  if (record.type === 'exec') {
+    const object = printable((actor?.arguments ?? []).join(' ') || (actor?.comm ?? ''));
+    return { ...who, verdict: pc.gray('started'), operation: 'exec', object };
+  }
+  return {
+    ...who,
+    verdict: verdict(record),
+    sev: String(record.severity),
+    operation: printable(record.operation),
+    object: printable(objectText(record.object)),
+    rule: printable(record.policy ? `${record.policy}: ${record.rule}` : record.rule),
+    tags: printable(record.tags.join(',')),
+    message: printable(record.message),
+  };
+}
+
+function verdict({ verdict: what, dryRun }: AlertRecord): string {
+  if (what !== 'Passed') return pc.red(what);
+  return dryRun ? pc.cyan('Passed (dry)') : pc.yellow('Passed');
+}
+
+export function objectText(o: ObjectRecord): string {
+  if (o.path) return o.unnamed ? '(no name)' : o.access ? `${o.path} (${o.access})` : o.path;
+  if (o.capability) return o.capability;
+  if (!o.address)
+    return o.port ? `${o.protocol} port ${o.port}` : o.socket ? `${o.socket} socket` : '(no name)';
+  return `${o.protocol} ${o.address.includes(':') ? `[${o.address}]` : o.address}:${o.port ?? 0}`;
+}
+
+/** Names come from whoever is being watched: no escape sequence or line break of theirs reaches the terminal. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\u2028\u2029]/gu,
+    (c) => `\\x${c.codePointAt(0)?.toString(16).padStart(2, '0')}`,
+  );
+}
+
+/** Cells as a line, each as wide as usual. */
+export function lineOf(cells: readonly string[], columns: readonly Column[]): string {
+  return cells
+    .map((cell, i) => pad(cell, COLUMNS[columns[i]]))
+    .join(' ')
+    .trimEnd();
+}
+
+/** To a width as seen, colours not counted. */
+export function pad(cell: string, width: number): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
+  const seen = cell.replace(/\x1b\[\d+m/g, '').length;
+  return cell + ' '.repeat(Math.max(0, width - seen));
+}

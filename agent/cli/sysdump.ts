@@ -1,0 +1,128 @@
+import { createWriteStream, existsSync, readFileSync } from 'node:fs';
+import { cpus, release, totalmem, uptime, version } from 'node:os';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+import { Command } from 'commander';
+import { pack } from 'tar-stream';
+import { parse, stringify } from 'yaml';
+import { loadAddon } from '../kernel/addon.js';
+import { activeLsms } from '../kernel/trouble.js';
+import { AgentClient, socketOption } from './client.js';
+import { findings } from './probe.js';
+import { VERSION } from './version.js';
+
+/** Of what an agent remembers, the newest; of files, the end. */
+const MAX_RECORDS = 5000;
+const MAX_LOG_BYTES = 4 << 20;
+
+/** `belay sysdump`: what somebody needs to know who is to help. */
+export function sysdumpCommand(): Command {
+  return new Command('sysdump')
+    .description(
+      'gather configuration, versions, counters, events and logs in an archive, for those who help',
+    )
+    .argument(
+      '[file]',
+      'the archive',
+      `belay-sysdump-${new Date().toISOString().slice(0, 19).replaceAll(':', '')}.tar.gz`,
+    )
+    .addOption(socketOption())
+    .option('--config <file>', "the agent's configuration file", '/etc/belay/config.yaml')
+    .option('--log <file>', "a file with the agent's log")
+    .addHelpText(
+      'after',
+      '\nKeys, tokens, certificates and kubeconfigs are not read. Events hold names, arguments and paths of your workloads.',
+    )
+    .action(run);
+}
+
+interface SysdumpOptions {
+  readonly socket: string;
+  readonly config: string;
+  readonly log?: string;
+}
+
+type Part = () => string | undefined | Promise<string | undefined>;
+
+async function run(file: string, { socket, config, log }: SysdumpOptions): Promise<void> {
+  const agent = new AgentClient(socket);
+  const ask = (method: string) => async () => json(await agent.ask(method));
+  const parts: Readonly<Record<string, Part>> = {
+    'versions.json': () =>
+      json({
+        belay: VERSION,
+        node: process.version,
+        kernel: release(),
+        kernelBuild: version(),
+        ...{ processors: cpus().length, memory: totalmem(), uptime: uptime(), lsms: activeLsms() },
+      }),
+    'probe.json': () => json(findings(loadAddon())),
+    'config.yaml': () => (existsSync(config) ? withoutSecrets(readFileSync(config, 'utf8')) : undefined),
+    'health.json': ask('Health'),
+    'policies.json': ask('Policies'),
+    'workloads.json': ask('Workloads'),
+    'costs.json': ask('Costs'),
+    'events.jsonl': () => newest(agent),
+    'kernel/cmdline': () => first('/proc/cmdline'),
+    'kernel/btf': () => (existsSync('/sys/kernel/btf/vmlinux') ? 'present\n' : 'absent\n'),
+    'agent.log': () => (log === undefined ? undefined : tail(log)),
+  };
+  const archive = pack();
+  const written = pipeline(archive, createGzip(), createWriteStream(file, { mode: 0o600 }));
+  const faults: string[] = [];
+  try {
+    for (const [name, part] of Object.entries(parts)) {
+      try {
+        const text = await part();
+        if (text !== undefined) archive.entry({ name: `belay-sysdump/${name}` }, text);
+      } catch (error) {
+        faults.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+    if (faults.length > 0) archive.entry({ name: 'belay-sysdump/missing.txt' }, `${faults.join('\n')}\n`);
+    archive.finalize();
+    await written;
+    for (const fault of faults) process.stderr.write(`belay sysdump: without ${fault}\n`);
+    process.stdout.write(`${file}\n`);
+  } catch (error) {
+    process.stderr.write(`belay sysdump: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  } finally {
+    agent.close();
+  }
+}
+
+const json = (value: unknown) => `${JSON.stringify(value, undefined, 2)}\n`;
+const first = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : undefined);
+
+async function newest(agent: AgentClient): Promise<string> {
+  const lines: string[] = [];
+  for await (const record of agent.records({ after: '0', follow: 'false' })) {
+    lines.push(JSON.stringify(record));
+    if (lines.length > MAX_RECORDS) lines.shift();
+  }
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+function tail(path: string): string {
+  const bytes = readFileSync(path);
+  return bytes.subarray(Math.max(0, bytes.length - MAX_LOG_BYTES)).toString('utf8');
+}
+
+const SECRET = /token|password|passwd|secret|credential|authorization|api-?key|private|\bkey$|Key$/i;
+
+/** A configuration's text without what could let somebody in: values of fields that are called so, and passwords in URLs. */
+export function withoutSecrets(text: string): string {
+  const clean = (value: unknown, name = ''): unknown => {
+    if (Array.isArray(value)) return value.map((each) => clean(each, name));
+    if (typeof value === 'object' && value !== null)
+      return Object.fromEntries(
+        Object.entries(value).map(([key, each]) => [key, clean(each, SECRET.test(name) ? name : key)]),
+      );
+    if (typeof value !== 'string') return value;
+    // a path says where a secret is, not what it is
+    if (SECRET.test(name) && !/audience$/i.test(name) && !value.startsWith('/')) return '(left out)';
+    return value.replace(/(\w+:\/\/)[^/@\s]*@/g, '$1(left out)@');
+  };
+  return stringify(clean(parse(text)));
+}

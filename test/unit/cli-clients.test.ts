@@ -1,0 +1,241 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { since } from '../../agent/cli/events.js';
+import { withoutSecrets } from '../../agent/cli/sysdump.js';
+import { draw, type Look, ratesOf } from '../../agent/cli/top.js';
+import { treeOf } from '../../agent/cli/tree.js';
+import { EventLog } from '../../agent/event/log.js';
+import type { ProcessRecord } from '../../agent/event/record.js';
+import { loadAddon } from '../../agent/kernel/addon.js';
+import { type Serving, serve } from '../../agent/serve/server.js';
+import { recordedLog } from '../api/harness.js';
+import { NODE } from './serve-client.js';
+import { alertRecord, execOf } from './serve-records.js';
+
+const MAIN = resolve(import.meta.dirname, '../../dist/cli/main.js');
+
+let folder: string;
+let socket: string;
+let events: EventLog;
+let serving: Serving;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'belay-cli-'));
+  socket = join(folder, 'belay.sock');
+  events = new EventLog();
+  events.append(alertRecord({ sequence: '11', message: 'one', object: { path: '/tmp/\x1b[31mred\n' } }));
+  events.append(alertRecord({ sequence: '12', message: 'two', namespace: 'bank', verdict: 'Passed' }));
+  events.append(execOf({ sequence: '13' }));
+  const { log } = recordedLog();
+  serving = await serve({ node: NODE, events, log, socket: { path: socket, peer: loadAddon().peer } });
+});
+afterAll(async () => {
+  await serving.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** Runs `belay …`, as a shell does. */
+function belay(...args: string[]) {
+  const env = { ...process.env, BELAY_SOCKET: socket, NO_COLOR: '1' };
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env,
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const said = { out: '', err: '' };
+  child.stdout.on('data', (chunk) => {
+    said.out += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    said.err += chunk;
+  });
+  const status = new Promise<number | null>((done) => child.on('close', done));
+  return { said, child, ended: status.then((code) => ({ status: code, ...said })) };
+}
+
+describe('belay events', () => {
+  it('shows what the agent remembers, and nothing that would speak to the terminal', async () => {
+    const { status, out } = await belay('events').ended;
+    expect(status).toBe(0);
+    const lines = out.trimEnd().split('\n');
+    expect(lines).toHaveLength(3);
+    expect(lines[0]).toMatch(/Denied .*shop\/web-1\/nginx .*\/tmp\/\\x1b\[31mred\\x0a .*no-shells: process/);
+    expect(lines[2]).toMatch(/started .*bash -c id/);
+  });
+
+  it('filters, picks columns, and gives records as they are', async () => {
+    const shown = await belay('events', '--denied', '--columns', 'message,verdict', '-n', 'shop').ended;
+    expect(shown.out).toMatch(/^one +Denied\n$/);
+    const json = await belay('events', '--json', '--after', '11', '--type', 'alert').ended;
+    expect(JSON.parse(json.out)).toEqual(
+      JSON.parse(
+        JSON.stringify(alertRecord({ sequence: '12', message: 'two', namespace: 'bank', verdict: 'Passed' })),
+      ),
+    );
+  });
+
+  it('follows', async () => {
+    const { said, child, ended } = belay('events', '--follow', '--json', '-n', 'live');
+    await expect.poll(() => events.readers, { timeout: 30_000 }).toBe(1);
+    events.append(alertRecord({ sequence: '14', namespace: 'live' }));
+    await expect.poll(() => said.out, { timeout: 30_000 }).toContain('"sequence":"14"');
+    child.kill();
+    await ended;
+    await expect.poll(() => events.readers, { timeout: 30_000 }).toBe(0);
+  });
+
+  it('reads a file as it reads an agent', () => {
+    const file = join(folder, 'events.jsonl');
+    const records = [
+      alertRecord({ sequence: '1', severity: 2 }),
+      alertRecord({ sequence: '2', severity: 9 }),
+    ];
+    writeFileSync(file, `${records.map((record) => JSON.stringify(record)).join('\n')}\nnonsense\n`);
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [MAIN, 'events', file, '--severity', '5', '--json'],
+      { encoding: 'utf8' },
+    );
+    expect(JSON.parse(stdout).sequence).toBe('2');
+    expect([status, stderr]).toEqual([1, 'belay events: 1 line is not belay.v1 records\n']);
+  });
+
+  it('says what is wrong', async () => {
+    const nobody = await belay('events', '--socket', join(folder, 'nobody.sock')).ended;
+    expect([nobody.status, nobody.out]).toEqual([1, '']);
+    expect(nobody.err).toMatch(/no agent answers at .*nobody\.sock/);
+    expect((await belay('events', '--verdict', 'denied').ended).err).toContain('there are Passed, Denied');
+    expect((await belay('events', '--columns', 'colour').ended).err).toContain('no column "colour"');
+  });
+
+  it('knows spans and times', () => {
+    const now = Date.parse('2026-01-31T08:00:00Z');
+    expect(since('10m', now)).toBe(BigInt(now - 600_000) * 1_000_000n);
+    expect(since('2026-01-31T07:00:00Z', now)).toBe(BigInt(now - 3_600_000) * 1_000_000n);
+    expect(() => since('yesterday', now)).toThrow();
+  });
+});
+
+describe('belay top', () => {
+  const [view] = NODE.workloads();
+  const look = (at: number, denied: string, runs: string, nanoseconds: string, rule: number): Look => ({
+    at,
+    workloads: [
+      { ...view, denied },
+      { ...view, name: 'idle' },
+    ],
+    costs: { ...NODE.costs(true), programs: [{ name: 'file_open', runs, nanoseconds }] },
+    rules: new Map([['no-shells: process', rule]]),
+  });
+
+  it('gives rates, the busiest first, and leaves out what was idle', () => {
+    const rates = ratesOf(look(1000, '10', '1000', '100000', 5), look(3000, '30', '3000', '500000', 25));
+    expect(rates).toEqual({
+      workloads: [{ workload: 'shop/web-1/nginx', denied: 10, reported: 0, lost: 0 }],
+      rules: [{ rule: 'no-shells: process', events: 10 }],
+      hooks: [{ hook: 'file_open', runs: 1000, nanoseconds: 200, share: 0.0002 }],
+      unmeasured: '',
+    });
+    expect(draw(rates, 5)).toMatch(/file_open +1000 +200 +0\.020/);
+    expect(draw({ ...rates, hooks: [], unmeasured: 'EPERM' }, 5)).toContain('runs are not counted: EPERM');
+  });
+
+  it('counts what comes from the agent', async () => {
+    const { said, ended } = belay('top', '--json', '--interval', '1', '--count', '6');
+    // from the first look on, it has something to compare with
+    await expect.poll(() => said.out, { timeout: 60_000 }).toContain('\n');
+    for (let n = 100; n < 140; n++) events.append(alertRecord({ sequence: String(n), count: '5' }));
+    expect(await ended).toMatchObject({ status: 0, err: '' });
+    const looks = said.out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(looks).toHaveLength(6);
+    const total = looks.flatMap(({ rules }) => rules).reduce((sum, { events }) => sum + events, 0);
+    // about one look a second
+    expect(total).toBeGreaterThan(50);
+    expect(total).toBeLessThanOrEqual(200);
+  });
+});
+
+describe('belay tree', () => {
+  const acting = (pid: number, program: string, parent: number, parentProgram: string): ProcessRecord => ({
+    ...{ execId: String(pid), pid, pidInside: pid, tid: pid, uid: 0, gid: 0, tty: false },
+    ...{ program, comm: 'x', arguments: [program], parent: { pid: parent, program: parentProgram } },
+  });
+
+  it('hangs programs on their parents, with what they did', () => {
+    const tree = treeOf([
+      execOf({ process: acting(10, '/nginx', 1, '/runc') }),
+      execOf({ process: acting(11, '/bin/sh', 10, '/nginx') }),
+      alertRecord({ process: acting(12, '/bin/id', 11, '/bin/sh'), count: '3' }),
+      alertRecord({ process: acting(11, '/bin/sh', 10, '/nginx'), verdict: 'Passed' }),
+    ]);
+    expect(tree).toMatchObject([
+      {
+        program: '/runc',
+        children: [
+          {
+            program: '/nginx',
+            children: [{ program: '/bin/sh', reported: 1, children: [{ program: '/bin/id', denied: 3 }] }],
+          },
+        ],
+      },
+    ]);
+  });
+
+  it('keeps the children of a process that runs another program', () => {
+    const tree = treeOf([
+      execOf({ process: acting(10, '/bin/sh', 1, '/runc') }),
+      execOf({ process: acting(11, '/bin/sleep', 10, '/bin/sh') }),
+      execOf({ process: acting(10, '/nginx', 1, '/runc') }),
+    ]);
+    expect(tree[0].children).toMatchObject([{ program: '/nginx', children: [{ program: '/bin/sleep' }] }]);
+  });
+
+  it('is drawn from what the agent remembers, and says when that is nothing', async () => {
+    const { out } = await belay('tree', 'shop/web-1').ended;
+    expect(out).toMatch(/└─ 4000 \/usr\/sbin\/nginx\n {3}└─ 4321 .*denied/);
+    expect((await belay('tree', 'shop/none').ended).err).toContain('nothing is remembered of shop/none');
+    expect((await belay('tree', 'web').ended).err).toContain('write namespace/pod');
+  });
+});
+
+describe('belay sysdump', () => {
+  it('is an archive that only its owner reads, with everything that could be had', async () => {
+    const config = join(folder, 'config.yaml');
+    writeFileSync(
+      config,
+      'kubernetes: true\ntlsKey: /etc/belay-tls/tls.key\nhook: https://ann:hunter2@siem/x\n',
+    );
+    const { status, out, err } = await belay('sysdump', 'dump.tar.gz', '--config', config).ended;
+    expect([status, err, out]).toEqual([0, '', 'dump.tar.gz\n']);
+    expect(statSync(join(folder, 'dump.tar.gz')).mode & 0o777).toBe(0o600);
+    spawnSync('tar', ['xzf', 'dump.tar.gz'], { cwd: folder });
+    const read = (name: string) =>
+      spawnSync('cat', [join(folder, 'belay-sysdump', name)], { encoding: 'utf8' }).stdout;
+    expect(JSON.parse(read('workloads.json'))).toMatchObject({ workloads: [{ name: 'web-1', denied: '7' }] });
+    expect(JSON.parse(read('costs.json'))).toMatchObject({ maps: [{ name: 'arena' }] });
+    expect(read('events.jsonl')).toContain('"sequence":"11"');
+    expect(JSON.parse(read('probe.json')).length).toBeGreaterThan(5);
+    expect(read('config.yaml')).toContain('tlsKey: /etc/belay-tls/tls.key');
+    expect(read('config.yaml')).not.toContain('hunter2');
+  });
+
+  it('is made without an agent, and says what it lacks', async () => {
+    const { status, err } = await belay('sysdump', 'alone.tar.gz', '--socket', join(folder, 'none')).ended;
+    expect(status).toBe(0);
+    expect(err).toMatch(/without health\.json: no agent answers/);
+  });
+
+  it('leaves out what could let somebody in', () => {
+    const text =
+      'sink:\n  password: hunter2\n  apiKey: abc\n  token: def\n  url: kafka://u:p@host/t\ntokenAudience: belay\n';
+    const clean = withoutSecrets(text);
+    for (const secret of ['hunter2', 'abc', 'def', 'u:p']) expect(clean).not.toContain(secret);
+    expect(clean).toContain('tokenAudience: belay');
+    expect(clean).toContain('@host/t');
+  });
+});
