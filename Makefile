@@ -27,6 +27,7 @@ abi := agent/kernel/abi.ts
 addon := native/build/Release/belay.node
 program := dist/.built
 act := build/act
+evade := build/evasion/evade
 render := build/render
 
 ##@ Everyday
@@ -57,6 +58,9 @@ test-api: build ## the tests against a real API server, from KUBEBUILDER_ASSETS 
 
 test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, default all (TESTS=filter)
 	@test/vm/suite $(if $(MEM),-m $(MEM)) $(if $(TIMEOUT),-t $(TIMEOUT)) $(or $(KERNEL),$(KERNELS)) -- $(TESTS)
+
+test-evasion: build $(evade) ## every way around a policy that we know of, tried: KERNEL=6.1, 6.12 or latest, default all
+	@test/evasion/suite $(or $(KERNEL),$(KERNELS))
 
 test-cluster: build ## the tests on a real cluster, from KUBEBUILDER_ASSETS: KERNEL=6.1 6.12 … of its node (TESTS=filter)
 	@test/cluster/suite $(or $(KERNEL),6.1) -- $(TESTS)
@@ -96,7 +100,8 @@ crds: build ## write deploy/crds from their source, agent/policy/schema
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-cluster test-delivery test-native-asan bench vm lint check manifests fmt crds clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-cluster test-delivery test-native-asan bench vm \
+  lint check manifests fmt crds clean
 
 # ---- what is built from what
 
@@ -129,6 +134,20 @@ $(act): test/kernel/act.c
 	@mkdir -p $(@D)
 	@echo "gcc        $@"
 	@gcc -O2 -Wall -static -o $@ $<
+
+# what tries to get around a policy, and the programs that it must not run
+marker := gcc -O1 -Wall -nostdlib -fno-stack-protector -fcf-protection=none
+$(evade): $(wildcard test/evasion/*.c test/evasion/*.h)
+	@mkdir -p $(@D)
+	@echo "gcc        $@"
+	@$(marker) -static -o $(@D)/marker test/evasion/marker.c
+	@$(marker) -static -DHARMLESS -o $(@D)/harmless test/evasion/marker.c
+	@$(marker) -fPIE -pie -Wl,-dynamic-linker,/lib64/ld-linux-x86-64.so.2 -o $(@D)/marker-dynamic test/evasion/marker.c
+	@$(marker) -fPIE -pie -DHARMLESS -Wl,-dynamic-linker,/lib64/ld-linux-x86-64.so.2 -o $(@D)/harmless-dynamic \
+	  test/evasion/marker.c
+	@$(marker) -fPIC -shared -DLIBRARY -o $(@D)/marker-library test/evasion/marker.c
+	@gcc -O1 -Wall -Wno-unused-result -Wno-format-truncation -pthread -static -o $@ \
+	  $(filter-out test/evasion/marker.c,$(wildcard test/evasion/*.c))
 
 # renders the chart as Helm does; Debian has Go and sprig, but no Helm
 $(render): test/chart/render.go
