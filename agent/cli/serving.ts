@@ -59,6 +59,7 @@ export class Serving {
         tableBytes: kernel.tableBytes,
         sinks: sinks.stats,
         watchers: this.#events.readers,
+        missed: this.#events.missed,
         maps: kernel.fill(),
         programs: this.#costs.programs,
       }),

@@ -25,6 +25,7 @@ export class EventLog {
   #began: bigint | undefined;
   #gone = 0n;
   #newest = 0n;
+  #missed = 0;
   #waking = false;
 
   constructor(limits: Partial<LogLimits> = {}) {
@@ -57,7 +58,7 @@ export class EventLog {
   #drop(): void {
     const slot = this.#first % this.#limits.records;
     const record = this.#kept[slot] as BelayRecord;
-    for (const reader of this.#readers) reader.passing(this.#first, record);
+    for (const reader of this.#readers) if (reader.passing(this.#first, record)) this.#missed++;
     this.#gone = BigInt(record.sequence);
     this.#bytes -= this.#weights[slot];
     this.#kept[slot] = undefined;
@@ -97,6 +98,11 @@ export class EventLog {
       else high = middle;
     }
     return low;
+  }
+
+  /** How many records went out of the log before a reader had them, that it wanted. */
+  get missed(): number {
+    return this.#missed;
   }
 
   get readers(): number {
@@ -158,11 +164,16 @@ export class LogReader {
     woken?.();
   }
 
-  /** The record at `index` goes out of the log. */
-  passing(index: number, record: BelayRecord): void {
-    if (index !== this.#index) return;
+  /**
+   * The record at `index` goes out of the log.
+   * @returns whether it is missed
+   */
+  passing(index: number, record: BelayRecord): boolean {
+    if (index !== this.#index) return false;
     this.#index++;
-    if (this.#lost !== undefined && this.#source.wants(record)) this.#lost++;
+    if (!this.#source.wants(record)) return false;
+    if (this.#lost !== undefined) this.#lost++;
+    return true;
   }
 
   close(): void {

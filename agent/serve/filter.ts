@@ -22,7 +22,7 @@ export const EVERYTHING: Filter = {
 const TYPES = {
   ...{ alert: true, exec: true, gap: true, failure: true, 'unknown-pod': true },
 } satisfies Record<BelayRecord['type'], true>;
-const CLASSES = ['Process', 'File', 'Network', 'Capabilities'];
+const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall'];
 const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
 
 /** @throws Refusal when it holds a word that no record has */

@@ -13,6 +13,8 @@ export interface Present {
   readonly sinks?: readonly SinkStats[];
   /** Clients that watch. */
   readonly watchers: number;
+  /** Records that clients were too slow for, since the start. */
+  readonly missed: number;
   readonly maps: readonly { readonly map: string; readonly used: number; readonly capacity: number }[];
   readonly programs: readonly {
     readonly program: string;
@@ -68,6 +70,11 @@ export class Metrics {
     );
     gauge('belay_table_bytes', 'Bytes of tables in the kernel.', () => present().tableBytes);
     sinkMetrics(registers, () => present().sinks ?? []);
+    gauge(
+      'belay_watch_missed_total',
+      'Events that clients were too slow for, since the start; each was told how many.',
+      () => present().missed,
+    );
     gauge('belay_watchers', 'Clients that watch events.', () => present().watchers);
     const each = (name: string, help: string, label: string, values: () => Iterable<[string, number]>) =>
       new Gauge({

@@ -50,6 +50,7 @@ describe('what happened lately', () => {
     for (let n = 1; n <= 20; n++) log.append(numbered(n, n % 2 === 0 ? 'shop' : 'bank'));
     // 17 to 20 are left; of 1 to 16, every second one was for it
     expect(read(slow)).toEqual(['-8', '18', '20']);
+    expect(log.missed).toBe(8);
   });
 
   it('keeps within its bytes as well', () => {

@@ -1,54 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { kubeArmorAlert, kubeArmorLog, kubeArmorOf } from '../../agent/event/kubearmor.js';
-import type { AlertRecord, BelayRecord, ExecRecord } from '../../agent/event/record.js';
-
-const WHOSE = {
-  schema: 'belay.v1',
-  time: '1700000000123456789',
-  id: 'a-7',
-  sequence: '7',
-  node: 'node-1',
-  cluster: 'prod',
-  namespace: 'shop',
-  pod: 'web-1',
-  container: 'nginx',
-  containerId: 'c0ffee',
-  image: 'nginx:1',
-  labels: { tier: 'front', app: 'web' },
-  owner: { kind: 'Deployment', name: 'web' },
-  process: {
-    execId: '99',
-    ...{ pid: 4321, pidInside: 12, tid: 4321, uid: 1000, gid: 1000 },
-    ...{ program: '/usr/bin/bash', comm: 'bash', arguments: ['bash', '-c', 'id'], tty: false },
-    parent: { pid: 4000, program: '/usr/sbin/nginx' },
-  },
-  count: '1',
-} as const;
-
-const alert = (fields: Partial<AlertRecord> = {}): AlertRecord => ({
-  ...WHOSE,
-  type: 'alert',
-  class: 'Process',
-  operation: 'exec',
-  object: { path: '/usr/bin/id' },
-  policy: 'no-shells',
-  policyNamespace: 'shop',
-  rule: 'process.matchPaths[0]',
-  ruleId: 6,
-  generation: 3,
-  action: 'Block',
-  verdict: 'Denied',
-  dryRun: false,
-  severity: 7,
-  tags: ['MITRE_T1059', 'shell'],
-  message: 'no shells',
-  enforcer: 'BPF-LSM',
-  ...fields,
-});
+import type { AlertRecord, BelayRecord } from '../../agent/event/record.js';
+import { alertRecord, execOf } from './serve-records.js';
 
 describe('an alert, as KubeArmor tells it', () => {
   it('has its fields and values', () => {
-    expect(kubeArmorAlert(alert())).toEqual({
+    expect(kubeArmorAlert(alertRecord({}))).toEqual({
       Timestamp: 1_700_000_000,
       UpdatedTime: '2023-11-14T22:13:20.123456Z',
       ClusterName: 'prod',
@@ -114,7 +71,7 @@ describe('an alert, as KubeArmor tells it', () => {
   ] satisfies [Partial<AlertRecord>, string, string][])(
     'names what was asked for: %j',
     (fields, resource, data) => {
-      const told = kubeArmorAlert(alert(fields));
+      const told = kubeArmorAlert(alertRecord(fields));
       expect(told).toMatchObject({ Resource: resource, Data: data, Operation: fields.class });
       expect(told).toMatchObject({ ProcessName: '/usr/bin/bash', ParentProcessName: '/usr/sbin/nginx' });
     },
@@ -122,7 +79,7 @@ describe('an alert, as KubeArmor tells it', () => {
 
   it('knows Block for every denial, and says what a dry run would have done', () => {
     const told = (fields: Partial<AlertRecord>) => {
-      const { Action, Result } = kubeArmorAlert(alert(fields));
+      const { Action, Result } = kubeArmorAlert(alertRecord(fields));
       return [Action, Result];
     };
     expect(told({ action: 'Kill', verdict: 'Killed' })).toEqual(['Block', 'Permission denied']);
@@ -139,24 +96,28 @@ describe('an alert, as KubeArmor tells it', () => {
   });
 
   it('names the default posture, where no policy said so', () => {
-    expect(kubeArmorAlert(alert({ policy: '', rule: 'DefaultPosture' })).PolicyName).toBe('DefaultPosture');
+    expect(kubeArmorAlert(alertRecord({ policy: '', rule: 'DefaultPosture' })).PolicyName).toBe(
+      'DefaultPosture',
+    );
   });
 
   it('is of the host, and of no pod, when the host itself acted', () => {
-    const told = kubeArmorAlert(alert({ namespace: '', pod: 'node-1', owner: undefined, container: '' }));
+    const told = kubeArmorAlert(
+      alertRecord({ namespace: '', pod: 'node-1', owner: undefined, container: '' }),
+    );
     expect(told).toMatchObject({ Type: 'MatchedHostPolicy', PodName: '', HostName: 'node-1' });
     expect(told).not.toHaveProperty('Owner');
   });
 
   it('names nobody when a packet arrived and nobody acted', () => {
-    const told = kubeArmorAlert(alert({ process: undefined, class: 'Network', operation: 'accept' }));
+    const told = kubeArmorAlert(alertRecord({ process: undefined, class: 'Network', operation: 'accept' }));
     expect(told).toMatchObject({ HostPID: 0, Source: '', ProcessName: '' });
     expect(told).not.toHaveProperty('ExecEvent');
   });
 });
 
 describe('a program that started, as KubeArmor tells it', () => {
-  const started: ExecRecord = { ...WHOSE, type: 'exec' };
+  const started = execOf({});
 
   it('is a log with the whole command', () => {
     expect(kubeArmorLog(started)).toMatchObject({
@@ -172,7 +133,7 @@ describe('a program that started, as KubeArmor tells it', () => {
   });
 
   it('is told from an alert, and other records are neither', () => {
-    expect(kubeArmorOf(alert())).toHaveProperty('PolicyName');
+    expect(kubeArmorOf(alertRecord({}))).toHaveProperty('PolicyName');
     expect(kubeArmorOf(started)).not.toHaveProperty('PolicyName');
     expect(kubeArmorOf({ type: 'gap' } as BelayRecord)).toBeUndefined();
   });

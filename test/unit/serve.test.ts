@@ -16,7 +16,7 @@ afterEach(async () => {
 function metricsOf(): Metrics {
   const present = () => ({
     policies: { in_force: 3, rejected: 1 },
-    ...{ workloads: 7, policySets: 2, tableBytes: 4096, watchers: 3 },
+    ...{ workloads: 7, policySets: 2, tableBytes: 4096, watchers: 3, missed: 4 },
     maps: [{ map: 'cgroups', used: 5, capacity: 8192 }],
     programs: [{ program: 'file_open', runs: 10, nanoseconds: 2_000_000 }],
   });
@@ -68,6 +68,7 @@ describe('what Prometheus is told', () => {
       'belay_denied_total 6',
       'belay_events_lost_total{ring="denials",reason="ring_full"} 9',
       'belay_watchers 3',
+      'belay_watch_missed_total 4',
       'belay_map_used{map="cgroups"} 5',
       'belay_map_capacity{map="cgroups"} 8192',
       'belay_hook_runs_total{program="file_open"} 10',
