@@ -106,7 +106,11 @@ export class Shell {
 }
 
 export interface WorkloadEntry {
+  /** The shop by default. */
+  readonly namespace?: string;
   readonly name: string;
+  /** Named like the workload by default. */
+  readonly container?: string;
   readonly cgroup: string;
   readonly labels?: Readonly<Record<string, string>>;
 }

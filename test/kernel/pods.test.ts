@@ -1,6 +1,7 @@
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { AlertRecord, BelayRecord } from '../../agent/event/record.js';
 import { EventStream } from '../../agent/event/stream.js';
@@ -30,6 +31,7 @@ const containers = new Map<string, ContainerFacts>();
 let unknown: Posture = 'audit';
 let number = 0;
 
+const execute = promisify(execFile);
 const hex = (n: number) => n.toString(16).padStart(12, '0');
 /** A uid, and a container's id, that no test before has had. */
 const newUid = () => `12345678-9abc-def0-1234-${hex(++number)}`;
@@ -163,6 +165,23 @@ describe('a pod that is known before its cgroups', () => {
     const path = make(uid);
     expect(first(path, 'read', SECRET)).toBe('EACCES');
     expect(first(path, 'read', FREE)).toBe('ok');
+  });
+
+  it('never succeeds in a first act that is forbidden: 200 pods, one after the other and many at once', async () => {
+    const start = async (count: number) => {
+      pods.clear();
+      const uids = Array.from({ length: count }, newUid);
+      for (const uid of uids) pods.set(uid, pod(uid));
+      tell();
+      const acts = uids.map((uid) => {
+        const program = ['-cgroup', `${containerCgroup(uid)}/cgroup.procs`, '-become', 'read', SECRET];
+        return execute(ACT, program, { encoding: 'utf8' });
+      });
+      return (await Promise.all(acts)).map(({ stdout }) => stdout.trim());
+    };
+    const answers: string[] = [];
+    for (const burst of [...Array(50).fill(1), 10, 20, 50, 70]) answers.push(...(await start(burst)));
+    expect(answers).toEqual(Array(200).fill('EACCES'));
   });
 
   it('may be a static one, whose uid is a digest', () => {

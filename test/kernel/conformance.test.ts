@@ -1,0 +1,140 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Case, denied, matches, NAMESPACE, passes } from '../conformance/case.js';
+import { Container, type ContainerOptions, cgroupOf, ubuntuFiles } from '../conformance/containers.js';
+import { KSP } from '../conformance/ksp.js';
+import {
+  CONTAINERS,
+  NAMESPACES,
+  NETWORK,
+  ONLY_CURL,
+  ONLY_ITS_FILES,
+  PRESETS,
+  PRIVILEGED,
+  SMOKE,
+} from '../conformance/suites.js';
+import { Belay, brief } from './harness.js';
+
+interface Member extends ContainerOptions {
+  readonly pod: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly namespace?: string;
+}
+
+const ubuntu = (name: string, group: string): Member => ({
+  name,
+  pod: name,
+  labels: { container: name, group },
+});
+const app = (name: string, more: Partial<Member> = {}): Member => ({
+  name,
+  pod: name,
+  labels: { app: name },
+  ...more,
+});
+const inNamespace = (namespace: string, name: string): Member => ({
+  ...{ name: `${namespace}-${name}`, pod: name, namespace, labels: { app: name } },
+});
+const MEMBERS: readonly Member[] = [
+  ...[ubuntu('ubuntu-1', 'group-1'), ubuntu('ubuntu-2', 'group-2'), ubuntu('ubuntu-3', 'group-1')],
+  ...[app('wordpress'), app('mysql'), app('all-capabilities', { powerful: true })],
+  app('privileged', { privileged: true }),
+  ...['container-1', 'container-2'].map((name) => ({ name, pod: 'pair', labels: { app: 'pair' } })),
+  ...[inNamespace('nginx1', 'nginx'), inNamespace('nginx1', 'debian'), inNamespace('nginx2', 'nginx')],
+];
+const BLOCK = ['filePosture: block', 'networkPosture: block', 'capabilitiesPosture: block'];
+
+/** What KubeArmor's own tests expect of it, in real containers. */
+describe('KubeArmor’s conformance', () => {
+  const settings = join(mkdtempSync('/tmp/belay-settings-'), 'agent.yaml');
+  const containers = new Map<string, Container>();
+  let belay: Belay;
+
+  beforeAll(async () => {
+    // for arping, and so that there is a name server and a web server
+    execFileSync('modprobe', ['veth']);
+    execFileSync('ip', ['link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth1']);
+    execFileSync('ip', ['address', 'add', '10.98.0.2/24', 'dev', 'veth0']);
+    for (const end of ['veth0', 'veth1']) execFileSync('ip', ['link', 'set', end, 'up']);
+    writeFileSync(settings, 'logLevel: info\n');
+    const workloads = MEMBERS.map(({ name, pod, labels, namespace = NAMESPACE }) => ({
+      ...{ namespace, name: pod, container: name, labels, cgroup: cgroupOf(name) },
+    }));
+    const files = ubuntuFiles();
+    const starting = Promise.all(
+      MEMBERS.map(async (member) => containers.set(member.name, await Container.start(member, files))),
+    );
+    belay = await Belay.start({ workloads, flags: ['--config', settings] });
+    await starting;
+    const server = await Container.start({ name: 'server' }, files);
+    await server.run('names 127.0.0.1 & cd /var/www/html; httpd httpd -p 80');
+  });
+  afterAll(() => belay?.stop());
+
+  const outcome = (step: Case['steps'][number]) => {
+    const container = containers.get(step.in);
+    if (container === undefined) throw new Error(`there is no container ${step.in}`);
+    return container.outcome(step);
+  };
+  async function configure(lines: readonly string[]): Promise<void> {
+    const from = belay.log.length;
+    writeFileSync(settings, ['logLevel: info', ...lines, ''].join('\n'));
+    await belay.logged('changed settings are in force', from);
+  }
+
+  async function check(one: Case): Promise<void> {
+    await belay.enforce(one.policies.join('---\n'));
+    const before = belay.records().length;
+    for (const step of one.steps)
+      expect({ step, came: await outcome(step) }).toEqual({ step, came: step.outcome });
+    for (const wanted of one.alerts ?? [])
+      await belay
+        .alert((alert) => matches(alert, wanted), before)
+        .catch((error) => {
+          throw new Error(`${JSON.stringify(wanted)}: ${error.message}`);
+        });
+    if (one.silent === undefined) return;
+    // what is repeated within a second is told after it
+    await sleep(1500);
+    for (const unwanted of one.silent)
+      expect(belay.alerts((alert) => matches(alert, unwanted), before).map(brief)).toEqual([]);
+  }
+
+  describe('ksp, with the posture block', () => {
+    beforeAll(() => configure(BLOCK));
+    for (const one of KSP) it(`${one.number}: ${one.name}`, () => check(one));
+  });
+
+  describe('blockposture', () => {
+    it(ONLY_ITS_FILES.name, () => check(ONLY_ITS_FILES));
+  });
+
+  describe('networktests', () => {
+    it(ONLY_CURL.name, () => check(ONLY_CURL));
+    for (const one of NETWORK) it(one.name, () => check(one));
+  });
+
+  describe('with the posture audit', () => {
+    beforeAll(() => configure([]));
+    for (const [suite, cases] of Object.entries({
+      ...{ smoke: SMOKE, presets: PRESETS, multicontainer: CONTAINERS, privileged: PRIVILEGED },
+      'cluster policies': NAMESPACES,
+    }))
+      describe(suite, () => {
+        for (const one of cases) it(one.name, () => check(one));
+      });
+
+    it('configmap: the posture follows the settings', async () => {
+      const reads = 'cat /etc/hostname';
+      await belay.enforce(ONLY_ITS_FILES.policies[0]);
+      expect(await outcome(passes('mysql', reads))).toBe('passes');
+      await configure(BLOCK);
+      expect(await outcome(denied('mysql', reads))).toBe('denied');
+      await configure([]);
+      expect(await outcome(passes('mysql', reads))).toBe('passes');
+    });
+  });
+});
