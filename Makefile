@@ -77,6 +77,9 @@ bench: build ## what enforcement costs, in instructions (KERNEL=, default 6.12)
 bench-scale: build ## what 5000 nodes with 500 policies ask of the API server, in virtual time (NODES=, POLICIES=)
 	@node --max-old-space-size=8000 test/bench/scale.mjs $(or $(NODES),5000) $(or $(POLICIES),500)
 
+bench-events: build ## the user-space half of events: records per second, bytes, memory, on this host
+	@node test/bench/events.mjs
+
 vm: ## a command in a virtual machine: KERNEL=6.12 CMD='uname -r' (no CMD: a shell; MEM= CPUS= TIMEOUT= LSM=)
 	@test/vm/vm -k '$(or $(KERNEL),latest)' $(if $(MEM),-m '$(MEM)') $(if $(CPUS),-c '$(CPUS)') \
 	  $(if $(TIMEOUT),-t '$(TIMEOUT)') $(if $(LSM),-l '$(LSM)') $(VMFLAGS) \
@@ -103,7 +106,7 @@ crds: build ## write deploy/crds from their source, agent/policy/schema
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-cluster test-delivery test-native-asan bench bench-scale vm \
+.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-cluster test-delivery test-native-asan bench bench-scale bench-events vm \
   lint check manifests fmt crds clean
 
 # ---- what is built from what

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { enums, maps } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
-import { decodeBatch, type RawEvent } from './decode.js';
+import { EventReader, type RawEvent } from './decode.js';
 import { alertRecord, type BelayRecord, execRecord, type RecordContext, unknownPodRecord } from './record.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;
@@ -29,7 +29,8 @@ export class EventStream {
   readonly #onCgroup: (path: string) => void;
   readonly #origin: Origin;
   /** First report of what may be repeating, by fold key; oldest first. */
-  readonly #firsts = new Map<bigint, RawEvent>();
+  readonly #firsts = new Map<bigint, EventReader>();
+  readonly #reader = new EventReader();
   readonly #lost = new Map<number, readonly bigint[]>();
   #failures: ReadonlyMap<string, number>;
   /** Goes on from one agent to the next, since none makes a million records a second for long. */
@@ -67,7 +68,9 @@ export class EventStream {
   }
 
   #take(batch: Buffer): void {
-    for (const raw of decodeBatch(batch)) {
+    const raw = this.#reader;
+    raw.open(batch);
+    while (raw.next()) {
       if (raw.operation === enums.operation.OPERATION_CGROUP) {
         this.#cgroup(raw);
         continue;
@@ -77,7 +80,7 @@ export class EventStream {
         continue;
       }
       this.#firsts.delete(raw.foldKey);
-      this.#firsts.set(raw.foldKey, raw);
+      this.#firsts.set(raw.foldKey, raw.kept());
       this.#alert(raw);
     }
     for (const key of this.#firsts.keys()) {
@@ -124,7 +127,7 @@ export class EventStream {
     this.#kernel.takeFolds(now, window, (key, count, workload) => {
       const first = this.#firsts.get(key);
       if (first) {
-        this.#alert({ ...first, time: now, count });
+        this.#alert(first.kept({ time: now, count }));
         return;
       }
       // its first report was lost, or went to an agent before this one

@@ -1,0 +1,155 @@
+// The user-space half of events, on this host and one core: from batches of the rings' records to filtered-off records, to JSON
+// lines in a file, and through a sink with its spool. Prints a line a figure.
+import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PerformanceObserver } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EventReader } from '../../dist/event/decode.js';
+import { alertRecord, execRecord } from '../../dist/event/record.js';
+import { enums } from '../../dist/kernel/abi.js';
+import { FORMATS } from '../../dist/sink/formats/format.js';
+import { makeSink } from '../../dist/sink/make.js';
+import { batchOf } from './recorded.mjs';
+
+const RECORDS = 2500; // about as many as fit into a batch of 1 MiB
+const WORKLOADS = 100;
+const SECONDS = 2;
+const batch = batchOf(RECORDS, WORKLOADS);
+
+const workload = {
+  ...{ namespace: 'shop', name: 'checkout-7c9d8f6b5-x2x4v', container: 'app', containerId: 'c'.repeat(64) },
+  ...{ image: 'registry.example/shop/checkout:1.42', cgroup: '' },
+  labels: new Map([
+    ['app', 'checkout'],
+    ['pod-template-hash', '7c9d8f6b5'],
+  ]),
+  owner: { kind: 'ReplicaSet', name: 'checkout-7c9d8f6b5' },
+};
+const rule = {
+  ...{ policy: 'checkout', namespace: 'shop', rule: 'file.matchDirectories[2]', dryRun: false, severity: 7 },
+  ...{ tags: ['MITRE_T1005'], message: 'data is for the database only' },
+};
+const attribution = { workload, rule };
+
+let collections = 0;
+new PerformanceObserver((list) => {
+  collections += list.getEntries().length;
+}).observe({ entryTypes: ['gc'] });
+
+/** Runs `work` (which does `RECORDS` records) for some seconds. */
+function rate(work) {
+  for (let i = 0; i < 20; i++) work();
+  const cpu = process.cpuUsage();
+  const begun = performance.now();
+  let rounds = 0;
+  while (performance.now() - begun < SECONDS * 1000) {
+    work();
+    rounds++;
+  }
+  const { user, system } = process.cpuUsage(cpu);
+  const seconds = (performance.now() - begun) / 1000;
+  return { perSecond: (rounds * RECORDS) / seconds, perCore: (rounds * RECORDS * 1e6) / (user + system) };
+}
+const figure = (what, value) => process.stdout.write(`${what}: ${value}\n`);
+const thousands = ({ perSecond, perCore }) =>
+  `${Math.round(perCore).toLocaleString('en')} records per CPU second (${Math.round(perSecond).toLocaleString('en')} per second of this run)`;
+
+const reader = new EventReader();
+let sink = 0;
+const filtered = () => {
+  reader.open(batch);
+  while (reader.next()) if (reader.ring === enums.ring.RING_TELEMETRY && reader.workload === WORKLOADS) sink++;
+};
+for (let i = 0; i < 200; i++) filtered();
+await sleep(10);
+collections = 0;
+const heap = process.memoryUsage().heapUsed;
+for (let i = 0; i < 400; i++) filtered();
+const grown = process.memoryUsage().heapUsed - heap;
+await sleep(10);
+figure('decoded and filtered off', thousands(rate(filtered)));
+figure('heap for 1 000 000 records filtered off', `${Math.max(0, grown)} bytes, ${collections} collections`);
+
+let sequence = 0n;
+const recordOf = () => {
+  const context = { node: 'worker-17', cluster: 'prod', bootTime: 1_700_000_000_000_000_000n, id: `0a1b2c3d4e5f-${(++sequence).toString(36)}`, sequence };
+  return reader.ring === enums.ring.RING_TELEMETRY
+    ? execRecord(reader, attribution, context)
+    : alertRecord(reader, attribution, context);
+};
+figure(
+  'decoded to records',
+  thousands(
+    rate(() => {
+      reader.open(batch);
+      while (reader.next()) sink += recordOf().type.length;
+    }),
+  ),
+);
+
+const directory = mkdtempSync(join(tmpdir(), 'belay-bench-'));
+const path = join(directory, 'events.jsonl');
+let bytes = 0;
+let lines = 0;
+let fd = openSync(path, 'w');
+figure(
+  'to JSON lines in a file',
+  thousands(
+    rate(() => {
+      const all = [];
+      reader.open(batch);
+      while (reader.next()) all.push(FORMATS.belay(recordOf()));
+      const text = `${all.join('\n')}\n`;
+      bytes += writeSync(fd, text);
+      lines += all.length;
+      if (bytes > 500e6) {
+        closeSync(fd);
+        fd = openSync(path, 'w');
+        bytes = lines = 0;
+      }
+    }),
+  ),
+);
+figure('bytes of a JSON event', Math.round(statSync(path).size / lines));
+for (const name of ['kubearmor', 'ecs', 'ocsf', 'cef']) {
+  figure(
+    `formatted as ${name}`,
+    thousands(
+      rate(() => {
+        reader.open(batch);
+        while (reader.next()) sink += FORMATS[name](recordOf()).length;
+      }),
+    ),
+  );
+}
+
+const file = join(directory, 'sink.jsonl');
+const made = makeSink(
+  { name: 'bench', type: 'file', path: file, spoolMiB: 1024 },
+  { node: 'worker-17', spool: join(directory, 'spool'), onTrouble: () => {} },
+);
+const cpu = process.cpuUsage();
+const begun = performance.now();
+const rounds = 40;
+for (let i = 0; i < rounds; i++) {
+  reader.open(batch);
+  while (reader.next()) made.write(recordOf());
+  made.flush();
+  await sleep(0);
+}
+while (made.stats.waiting > 0) await sleep(5);
+const used = process.cpuUsage(cpu);
+figure(
+  'through a spool to a file, both on the disk',
+  thousands({
+    perSecond: (rounds * RECORDS * 1000) / (performance.now() - begun),
+    perCore: (rounds * RECORDS * 1e6) / (used.user + used.system),
+  }),
+);
+figure('dropped', made.stats.dropped);
+figure('resident, all of this process', `${(process.memoryUsage().rss / 2 ** 20).toFixed(0)} MiB`);
+await made.close();
+closeSync(fd);
+rmSync(directory, { recursive: true });
+if (sink < 0) throw new Error('not to be optimised away');

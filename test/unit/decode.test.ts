@@ -1,0 +1,56 @@
+import { expect, test } from 'vitest';
+import { EventReader } from '../../agent/event/decode.js';
+// @ts-expect-error plain JavaScript, which also runs by itself
+import { batchOf } from '../bench/recorded.mjs';
+
+test('a batch’s records are read in order, each with its fields and strings', () => {
+  const reader = new EventReader();
+  reader.open(batchOf(20, 4));
+  const found = [];
+  while (reader.next()) {
+    found.push([reader.workload, reader.pid, reader.port, reader.object.toString(), reader.address.at(3)]);
+  }
+  expect(found).toHaveLength(20);
+  expect(found[5]).toEqual([1, 4005, 0, '/var/lib/app/data/1/shard-5/segment.db', 5]);
+  expect(found[8]).toEqual([0, 4008, 443, '', 8]);
+});
+
+test('what is kept outlives its batch, with another time and count if asked for', () => {
+  const batch: Buffer = batchOf(3, 4);
+  const reader = new EventReader();
+  reader.open(batch);
+  reader.next();
+  reader.next();
+  const kept = reader.kept();
+  const again = kept.kept({ time: 5n, count: 9n });
+  batch.fill(0);
+  expect(kept).toMatchObject({ workload: 1, count: 1n, time: 1_000_001_000n });
+  expect(kept.arguments.toString()).toBe('java\0-jar\0/app/service.jar\0');
+  expect(again).toMatchObject({ workload: 1, count: 9n, time: 5n });
+  expect(again.program.toString()).toBe('/usr/lib/jvm/java-17-openjdk-amd64/bin/java');
+});
+
+test('a batch that ends too early gives what is there', () => {
+  const reader = new EventReader();
+  reader.open(batchOf(2, 1).subarray(0, 4));
+  expect(reader.next()).toBe(false);
+});
+
+test('records that a filter drops cost no object', () => {
+  const batch = batchOf(2500, 10);
+  const reader = new EventReader();
+  let wanted = 0;
+  const read = () => {
+    reader.open(batch);
+    while (reader.next()) if (reader.workload === 10 && reader.operation === 1) wanted++;
+  };
+  for (let i = 0; i < 200; i++) read();
+  const growths = Array.from({ length: 5 }, () => {
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 40; i++) read();
+    return process.memoryUsage().heapUsed - before;
+  });
+  // 100 000 records: an object for each would be megabytes; a collection in between may make it less than nothing
+  expect(growths.toSorted((a, b) => a - b)[2]).toBeLessThan(500_000);
+  expect(wanted).toBe(0);
+});
