@@ -1,9 +1,10 @@
-// Writes what in deploy/ is made from something else: the schema of the chart's `config` (from the agent's settings) and
-// the plain manifests (from the chart). `make manifests`; with --check it writes nothing and fails if a file is stale.
+// Writes what in deploy/ is made from something else: the schema of the chart's `config` (from the agent's settings),
+// Grafana's dashboard and the plain manifests (from the chart). `make manifests`; with --check it writes nothing and fails if a file is stale.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { configSchema } from '../dist/cli/config.js';
+import { dashboard } from './dashboard.mjs';
 
 const here = import.meta.dirname;
 const NAMESPACE = 'belay-system';
@@ -35,6 +36,7 @@ function manifests() {
 const check = process.argv[2] === '--check';
 for (const [file, make] of [
   ['chart/values.schema.json', valuesSchema],
+  ['chart/dashboards/belay.json', dashboard],
   ['manifests/belay.yaml', manifests],
 ]) {
   const path = join(here, file);

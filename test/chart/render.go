@@ -88,6 +88,14 @@ func (absent apiVersions) Has(version string) bool {
 	return true
 }
 
+// Files of the chart that are no templates.
+type files string
+
+func (folder files) Get(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(string(folder), name))
+	return string(text), err
+}
+
 func run(folder, namespace string) error {
 	read := func(name string) (object, error) {
 		text, err := os.ReadFile(filepath.Join(folder, name))
@@ -157,6 +165,7 @@ func run(folder, namespace string) error {
 		"Chart":        title,
 		"Release":      object{"Name": chart["name"], "Namespace": namespace, "Service": "Helm"},
 		"Capabilities": object{"APIVersions": input.Absent},
+		"Files":        files(folder),
 	}
 	for _, name := range names {
 		base := filepath.Base(name)

@@ -13,7 +13,12 @@ const EVERYTHING = {
   nodeSelector: { pool: 'web' },
   podMonitor: { enabled: true, labels: { release: 'prometheus' } },
   prometheusRule: { enabled: true, labels: { release: 'prometheus' } },
-  networkPolicy: { metricsFrom: [{ namespaceSelector: { matchLabels: { name: 'monitoring' } } }] },
+  dashboard: { enabled: true },
+  secrets: ['siem', 'kafka-ca'],
+  networkPolicy: {
+    sinks: [{ to: [{ ipBlock: { cidr: '10.0.0.7/32' } }], ports: [{ port: 6514, protocol: 'TCP' }] }],
+    metricsFrom: [{ namespaceSelector: { matchLabels: { name: 'monitoring' } } }],
+  },
 };
 const CASES: readonly (readonly [string, object])[] = [
   ['as it comes', {}],
