@@ -9,7 +9,16 @@ const metricsIn = (text: string) => new Set(text.match(/\bbelay_[a-z_]+/g) ?? []
 
 const metrics = new Metrics({
   ...{ version: '1', kernel: '6.12' },
-  present: () => ({ policies: { in_force: 1, rejected: 0 }, workloads: 1, policySets: 1, tableBytes: 1 }),
+  present: () => ({
+    policies: { in_force: 1, rejected: 0 },
+    workloads: 1,
+    policySets: 1,
+    tableBytes: 1,
+    watchers: 0,
+    missed: 0,
+    maps: [],
+    programs: [],
+  }),
 });
 const known = async () => {
   const names = [...(await metrics.text()).matchAll(/^# TYPE (\S+) (\S+)$/gm)];
