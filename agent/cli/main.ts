@@ -8,7 +8,6 @@ import { probeCommand } from './probe.js';
 import { sysdumpCommand } from './sysdump.js';
 import { topCommand } from './top.js';
 import { treeCommand } from './tree.js';
-import { uninstallCommand } from './uninstall.js';
 import { VERSION } from './version.js';
 
 /** The `belay` program: one file per command, added here. */
@@ -23,8 +22,7 @@ const program = new Command('belay')
   .addCommand(eventsCommand())
   .addCommand(topCommand())
   .addCommand(treeCommand())
-  .addCommand(sysdumpCommand())
-  .addCommand(uninstallCommand());
+  .addCommand(sysdumpCommand());
 
 // A reader that has seen enough (`belay check … | head`) is no fault of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
