@@ -233,6 +233,9 @@ __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 			      s->flags & WALK_LONG ? FAILURE_NAME_LONG : FAILURE_NAME_STRAY);
 		return refuse(s, who, w, 0, ACTION_BLOCK);
 	}
+	/* what lies below is judged as it is opened there */
+	if (s->flags & WALK_OVERLAY && who)
+		who->flags |= SUBJECT_OVERLAYS;
 	if (s->flags & WALK_LOST) {
 		s->event_flags |= EVENT_UNNAMED;
 		s->cells = HEADER(t, cells);
@@ -244,6 +247,9 @@ __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 		object = EXCEPTION(t, s->cells, s->row, COLUMN_END, none);
 	}
 	judge_object(t, s->cells, object, s->classes, s->count, s->decide, s->held, &j);
+	/* a program in a place that was made to look like an allowed one is nothing that a rule allows */
+	if (s->flags & WALK_FOREIGN && s->decide == DECIDE_EXEC && !j.fired)
+		judge_object(t, s->cells, HEADER_OF(t, none, s->domain & 15), s->classes, s->count, s->decide, s->held, &j);
 	s->decision = j.decision;
 	s->waits = j.waits;
 	__builtin_memcpy(s->waiting, j.waiting, sizeof(s->waiting));

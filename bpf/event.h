@@ -148,6 +148,7 @@ enum failure {
 	FAILURE_CACHE, /* no memory for a cached verdict: judged anew each time */
 	FAILURE_PENDING, /* no state when a new program's arguments are judged: killed */
 	FAILURE_CGROUP, /* no room to let a new cgroup inherit: it is bound at the agent's next look */
+	FAILURE_UNADDRESSED, /* sent to an address that the sender writes itself: denied where some address is denied */
 	FAILURE_LISTEN, /* no memory for a listener's state: listening is refused */
 	FAILURE_COUNT,
 };

@@ -5,15 +5,58 @@
 
 #include "decide.h"
 
+/* The second open of a file in an overlay of the workload's own: that of what the overlay shows, by the name that it
+ * has where it lies. Whoever may not run it may not open it here either, since no later hook sees more than the
+ * overlay's name. */
+static __noinline bool judge_layer(struct caller *c, struct file *file, u32 decide)
+{
+	struct inode *inode = file->f_inode;
+	u64 dentry = (u64)BPF_CORE_READ(file, f_path.dentry);
+	struct scratch *s;
+	bool denied;
+
+	/* until 6.8 the path is the overlay's, and only the inode the layer's */
+	if ((u64)PEEK(dentry, dentry, d_inode) != (u64)inode) {
+		dentry = (u64)BPF_CORE_READ(inode, i_dentry.first);
+		if (!dentry)
+			return false;
+		dentry -= bpf_core_field_offset(struct dentry, d_u.d_alias);
+	}
+	s = take_scratch();
+	if (!s)
+		return true;
+	denied = judge_dentry(s, c, dentry, 0, (u64)inode, decide, OPERATION_OPEN) ||
+		 judge_dentry(s, c, dentry, 0, (u64)inode, DECIDE_MAP, OPERATION_OPEN) ||
+		 (decide == DECIDE_LOAD && judge_dentry(s, c, dentry, 0, (u64)inode, DECIDE_EXEC, OPERATION_EXEC));
+	give_scratch(s);
+	return denied;
+}
+
+/* Where only programs are judged, opening names nothing that would tell. */
+static __always_inline bool in_own_overlay(struct caller *c, struct file *file)
+{
+	u64 sb = (u64)PEEK(inode, file->f_inode, i_sb);
+	struct root_key key = { 0, c->subject->home };
+
+	if (PEEK(super_block, sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return false;
+	key.dentry = (u64)PEEK(super_block, sb, s_root);
+	return !bpf_map_lookup_elem(&roots, &key);
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
 	struct caller c = {};
 	u32 decide;
 
-	if (!find_caller(&c) || file->f_mode & FMODE_LAYER)
+	if (!find_caller(&c) || (file->f_mode & FMODE_LAYER && !(c.subject->flags & SUBJECT_OVERLAYS)))
 		return 0;
 	decide = file->f_flags & FMODE_EXEC_FLAG ? DECIDE_LOAD : file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
+	if (file->f_mode & FMODE_LAYER)
+		ANSWER(judge_layer(&c, file, decide));
+	if (!is_active(&c, DOMAIN_FILE, decide) && is_active(&c, DOMAIN_PROGRAM, DECIDE_MAP) && in_own_overlay(&c, file))
+		c.subject->flags |= SUBJECT_OVERLAYS;
 	ANSWER(judge_file(&c, file, decide, OPERATION_OPEN));
 }
 
@@ -132,6 +175,50 @@ SEC("lsm/inode_removexattr")
 int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry, const char *name)
 {
 	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+/* 6.2; until then these come to inode_setxattr */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(inode_set_acl, void *idmap, struct dentry *dentry)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+/* Flags of a file (immutable, append-only, ...), which also an open for reading allows to change. */
+static __always_inline bool judge_ioctl(struct file *file, u32 command)
+{
+	struct caller c = {};
+
+	if (command != FS_IOC_SETFLAGS && command != FS_IOC32_SETFLAGS && command != FS_IOC_FSSETXATTR &&
+	    command != FS_IOC_SETVERSION && command != FS_IOC_ENABLE_VERITY)
+		return false;
+	return find_caller(&c) && judge_file(&c, file, DECIDE_WRITE, OPERATION_SETATTR);
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(file_ioctl, struct file *file, unsigned int command, unsigned long argument)
+{
+	ANSWER(judge_ioctl(file, command));
+}
+
+/* 6.8; until then 32-bit calls come to file_ioctl */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(file_ioctl_compat, struct file *file, unsigned int command, unsigned long argument)
+{
+	ANSWER(judge_ioctl(file, command));
+}
+
+/* 6.17: the system call file_setattr */
+SEC("lsm/inode_file_setattr")
+int BPF_PROG(inode_file_setattr, struct dentry *dentry)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETATTR));
 }
 
 /* A second name for an object, or another one: both are judged, and the old one also as a program that

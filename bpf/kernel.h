@@ -57,9 +57,12 @@ typedef struct { u32 val; } kgid_t;
 struct list_head { struct list_head *next, *prev; };
 struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 
-struct super_block { unsigned long s_flags; unsigned long s_magic; };
+struct super_block { unsigned long s_flags; unsigned long s_magic; struct dentry *s_root; void *s_fs_info; };
+struct hlist_node { struct hlist_node *next, **pprev; };
+struct hlist_head { struct hlist_node *first; };
 struct inode {
 	unsigned short i_mode;
+	struct hlist_head i_dentry;
 	kuid_t i_uid;
 	struct super_block *i_sb;
 };
@@ -70,6 +73,7 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
+	union { struct hlist_node d_alias; } d_u;
 };
 struct vfsmount { struct dentry *mnt_root; struct super_block *mnt_sb; };
 struct ns_common { unsigned int inum; };
@@ -85,7 +89,11 @@ struct mount {
 	struct list_head mnt_mounts;
 	struct list_head mnt_child;
 	struct mnt_namespace *mnt_ns;
+	struct mount *mnt_master;
 };
+/* of the overlay module */
+struct ovl_layer { struct vfsmount *mnt; };
+struct ovl_fs { unsigned int numlayer; const struct ovl_layer *layers; };
 struct path { struct vfsmount *mnt; struct dentry *dentry; };
 struct file {
 	unsigned int f_mode;
@@ -95,7 +103,7 @@ struct file {
 };
 /* Around a file with FMODE_LAYER, from 6.8 on; the path is that which the first was opened by. */
 struct backing_file { struct file file; struct path user_path; };
-struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; };
+struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; void *anon_vma; };
 struct mm_struct { unsigned long arg_start, arg_end; struct file *exe_file; };
 struct cred { kuid_t uid; kgid_t gid; kuid_t fsuid; };
 struct upid { int nr; };
@@ -146,6 +154,9 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 };
 struct sock { struct sock_common __sk_common; u16 sk_type; u16 sk_protocol; };
+struct inet_sock { unsigned long inet_flags; }; /* 6.6 */
+struct inet_sock___bits { unsigned char hdrincl : 1; }; /* until then */
+struct mptcp_sock;
 struct socket { short type; struct sock *sk; };
 struct unix_sock { struct sock sk; struct path path; };
 struct request_sock { struct sock_common __req_common; };
@@ -172,6 +183,8 @@ struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 s
 #define AF_INET6 10
 #define AF_NETLINK 16
 #define AF_PACKET 17
+#define AF_XDP 44
+#define INET_FLAGS_HDRINCL 5 /* include/net/inet_sock.h */
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_RAW 3
@@ -190,6 +203,12 @@ struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 s
 #define IPPROTO_MPTCP 262
 #define MSG_FASTOPEN 0x20000000
 
+#define FS_IOC_SETFLAGS 0x40086602
+#define FS_IOC32_SETFLAGS 0x40046602
+#define FS_IOC_FSSETXATTR 0x401c5820
+#define FS_IOC_SETVERSION 0x40087602
+#define FS_IOC_ENABLE_VERITY 0x40806685
+
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFDIR 0040000
@@ -197,6 +216,15 @@ struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 s
 #define S_ISDIR(m) (((m) & S_IFMT) == S_IFDIR)
 #define SB_KERNMOUNT (1 << 22) /* include/linux/fs.h: mounted by the kernel itself (memfd, pipes) */
 #define PROC_SUPER_MAGIC 0x9fa0
+#define SYSFS_MAGIC 0x62656572
+#define CGROUP2_SUPER_MAGIC 0x63677270
+#define DEBUGFS_MAGIC 0x64626720
+#define TRACEFS_MAGIC 0x74726163
+#define SECURITYFS_MAGIC 0x73636673
+#define BINFMTFS_MAGIC 0x42494e4d
+#define BPF_FS_MAGIC 0xcafe4a11
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define PROT_WRITE 2
 #define PROT_EXEC 4
 #define VM_EXEC 4
 #define FMODE_WRITE 2

@@ -24,6 +24,8 @@ enum walk_flag {
 	WALK_LOST = 8, /* in a mount tree that is no namespace's: no absolute name */
 	WALK_RACE = 16, /* renames never paused */
 	WALK_STRAY = 32, /* not below what it was reached by: opened by handle, or moved out of a bind mount */
+	WALK_FOREIGN = 128, /* of a file system that somebody inside has mounted: a name says little of what it is */
+	WALK_OVERLAY = 64, /* of an overlay that the workload did not start with: what it shows may have another name */
 };
 
 #define WALK_STEPS 4096
@@ -183,8 +185,9 @@ static long climb_step(u32 i, struct walk *w)
 	struct root_key key = { s->dentry, s->home };
 	u64 *mount = bpf_map_lookup_elem(&roots, &key);
 
-	if (mount) {
-		s->mount = *mount;
+	/* where no mount is known, an overlay's own work on its layers looks the same, but for opens (judge_layer) */
+	if (mount && (s->stop || s->operation == OPERATION_OPEN || !(*mount & ROOT_OF_LAYER))) {
+		s->mount = *mount & ~ROOT_OF_LAYER;
 		s->flags |= WALK_DONE;
 		return 1;
 	}
@@ -210,16 +213,65 @@ static __always_inline void put_prefix(struct scratch *s, struct original *o)
 	s->off = off;
 }
 
+/* File systems of which there may be many but whose files are the kernel's: they are called what they are
+ * called everywhere, wherever and however often a workload mounts them. */
+#define PUT_LITERAL(s, literal) put_literal(s, literal, sizeof(literal) - 1)
+static __always_inline bool put_literal(struct scratch *s, const char *text, u32 length)
+{
+	u32 off = s->off;
+
+	if (off < length || off > NAME_MAX_BYTES)
+		return false;
+	s->off = (off - length) & (NAME_MAX_BYTES - 1);
+	bpf_probe_read_kernel(&s->name[s->off], length, text);
+	return true;
+}
+
+static __noinline bool put_usual_place(struct scratch *s, u64 magic)
+{
+	switch (magic) {
+	case PROC_SUPER_MAGIC:
+		return PUT_LITERAL(s, "/proc");
+	case SYSFS_MAGIC:
+		return PUT_LITERAL(s, "/sys");
+	case CGROUP2_SUPER_MAGIC:
+		return PUT_LITERAL(s, "/sys/fs/cgroup");
+	case BINFMTFS_MAGIC:
+		return PUT_LITERAL(s, "/proc/sys/fs/binfmt_misc");
+	case BPF_FS_MAGIC:
+		return PUT_LITERAL(s, "/sys/fs/bpf");
+	case DEBUGFS_MAGIC:
+		return PUT_LITERAL(s, "/sys/kernel/debug");
+	case TRACEFS_MAGIC:
+		return PUT_LITERAL(s, "/sys/kernel/tracing");
+	case SECURITYFS_MAGIC:
+		return PUT_LITERAL(s, "/sys/kernel/security");
+	}
+	return false;
+}
+
+/* A mount that was made later is the workload's own, unless it came from the node's mount namespace. */
+static __always_inline bool mounted_inside(struct scratch *s, u64 mount)
+{
+	struct mount *master = PEEK(mount, mount, mnt_master);
+
+	if (master && !mounts_nowhere(master) && mounts_id(PEEK(mount, master, mnt_ns)) == host_mounts)
+		return false;
+	return s->home != host_mounts || mounts_id(PEEK(mount, mount, mnt_ns)) != host_mounts;
+}
+
 /* One try at the name of a dentry in a mount (0 = which one is not known). */
 static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 {
 	struct walk w = { s };
 	struct original *o = NULL;
+	u32 foreign = 0;
 
 	s->off = NAME_MAX_BYTES;
 	s->flags = 0;
 	s->dentry = dentry;
 	s->known = 0;
+	s->stop = 0;
 	if (mount)
 		o = set_mount(s, mount);
 	if (!s->known) {
@@ -228,6 +280,18 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 			if (s->flags & WALK_DONE) {
 				put_prefix(s, bpf_map_lookup_elem(&originals, &s->mount));
 				return;
+			}
+			if (s->flags & WALK_TOP) {
+				u64 magic = PEEK(super_block, PEEK(dentry, dentry, d_sb), s_magic);
+
+				if (put_usual_place(s, magic)) {
+					s->flags = WALK_DONE;
+					return;
+				}
+				if (magic == OVERLAYFS_SUPER_MAGIC)
+					foreign = WALK_OVERLAY;
+				if (mount && !mounts_nowhere((struct mount *)mount) && mounted_inside(s, mount))
+					foreign |= WALK_FOREIGN;
 			}
 		}
 		if (!mount) {
@@ -249,6 +313,7 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 			o = bpf_map_lookup_elem(&originals, &s->mount);
 		put_prefix(s, o);
 	}
+	s->flags |= foreign;
 }
 
 struct naming { struct scratch *s; u64 dentry; u64 mount; };
@@ -308,6 +373,44 @@ static __always_inline u64 list_mount(struct list_head *child)
 	return (u64)child - bpf_core_field_offset(struct mount, mnt_child);
 }
 
+/* What an overlay shows lies in its layers, and may be reached there by who sees the node's folders. */
+static long layer_step(u32 i, struct walk *w)
+{
+	struct scratch *s = w->s;
+	struct root_key key = { 0, s->home };
+	struct vfsmount *layer = NULL;
+	u64 mount = s->visit | ROOT_OF_LAYER;
+
+	/* at: how many there are, hash: where the next is told of */
+	if (i >= s->at)
+		return 1;
+	bpf_probe_read_kernel(&layer, sizeof(layer), (void *)s->hash + bpf_core_field_offset(struct ovl_layer, mnt));
+	s->hash += bpf_core_type_size(struct ovl_layer);
+	if (!layer)
+		return 0; /* the first is the upper one, which there may not be */
+	key.dentry = (u64)BPF_CORE_READ(layer, mnt_root);
+	bpf_map_update_elem(&roots, &key, &mount, BPF_NOEXIST);
+	return 0;
+}
+
+static __noinline void take_layers(struct scratch *s, u64 mount)
+{
+	u64 sb = (u64)PEEK(mount, mount, mnt.mnt_sb);
+	struct walk w = { s };
+	struct ovl_fs *fs;
+
+	/* of a part of an overlay, the layers' names would be others */
+	if (!bpf_core_type_exists(struct ovl_fs) || PEEK(super_block, sb, s_magic) != OVERLAYFS_SUPER_MAGIC ||
+	    (u64)PEEK(super_block, sb, s_root) != mount_root(mount))
+		return;
+	fs = PEEK(super_block, sb, s_fs_info);
+	if (!fs)
+		return;
+	s->at = BPF_CORE_READ(fs, numlayer);
+	s->hash = (u64)BPF_CORE_READ(fs, layers);
+	bpf_loop(LAYERS_MAX, layer_step, &w, 0);
+}
+
 /* Visits the mount tree of a namespace, parents before children, one mount or one step up per call. */
 static long take_step(u32 i, struct walk *w)
 {
@@ -348,6 +451,7 @@ static long take_step(u32 i, struct walk *w)
 				count_failure(FAILURE_MOUNTS_FULL);
 			/* the first mount of a directory names it; later ones are EEXIST */
 			bpf_map_update_elem(&roots, &key, &mount, BPF_NOEXIST);
+			take_layers(s, mount);
 		}
 		head = (void *)&m->mnt_mounts;
 		next = BPF_CORE_READ(m, mnt_mounts.next);

@@ -129,6 +129,9 @@ static __always_inline u8 address_protocol(u32 protocol, u32 type)
 	return protocol;
 }
 
+#define SCTP_SOCKOPT_BINDX_ADD 100
+#define SCTP_ADDRESSES 4 /* in one list */
+
 /* What the socket is and where it goes; filled in once, asked of several domains. */
 struct traffic {
 	struct endpoint peer;
@@ -203,6 +206,42 @@ static __always_inline bool judge_egress(struct caller *c, struct traffic *n)
 	return judge_in(c, n, n->peer.family == AF_INET ? DOMAIN_EGRESS4 : DOMAIN_EGRESS6);
 }
 
+/* What goes to an address that the caller writes into the packet itself could go to any: where some address is
+ * denied, it is. */
+static __noinline bool judge_unaddressed(struct caller *c, struct traffic *n)
+{
+	struct scratch *s;
+
+	if (!((HEADER_OF(c->tables, active, DOMAIN_EGRESS4) | HEADER_OF(c->tables, active, DOMAIN_EGRESS6)) &
+	      ACTIVE_DENIES))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	count_failure(FAILURE_UNADDRESSED);
+	set_question(s, c, DOMAIN_EGRESS4, DECIDE_OTHER, n->operation);
+	s->kind = n->kind;
+	s->protocol = n->protocol;
+	refuse(s, c->subject, c->workload, 0, ACTION_BLOCK);
+	give_scratch(s);
+	return true;
+}
+
+/* Packet sockets write all of a packet, raw ones with IP_HDRINCL all but the link's part. */
+static __always_inline bool writes_addresses(struct socket *sock, u32 family)
+{
+	u64 inet;
+
+	if (family == AF_PACKET || sock->type == SOCK_PACKET)
+		return true;
+	if (sock->type != SOCK_RAW || (family != AF_INET && family != AF_INET6))
+		return false;
+	inet = (u64)BPF_CORE_READ(sock, sk);
+	if (bpf_core_field_exists(((struct inet_sock *)0)->inet_flags))
+		return BPF_CORE_READ((struct inet_sock *)inet, inet_flags) & 1 << INET_FLAGS_HDRINCL;
+	return BPF_CORE_READ_BITFIELD_PROBED((struct inet_sock___bits *)inet, hdrincl);
+}
+
 SEC("lsm/socket_create")
 int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 {
@@ -213,7 +252,8 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 		return 0;
 	n.kind = socket_kind(family, type & 0xf, protocol);
 	n.protocol = address_protocol(protocol, type & 0xf);
-	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET));
+	/* what an XDP socket sends, the driver may take without any call */
+	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || (family == AF_XDP && judge_unaddressed(&c, &n)));
 }
 
 SEC("lsm/socket_connect")
@@ -238,20 +278,73 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	struct caller c = {};
 	struct traffic n = { .operation = OPERATION_SEND };
 	void *address = msg->msg_name;
+	bool unaddressed;
 	u32 family;
 
-	if (!address || !find_caller(&c))
+	if (!address && sock->type == SOCK_STREAM)
+		return 0;
+	family = PEEK(sock, sock->sk, __sk_common.skc_family);
+	unaddressed = writes_addresses(sock, family);
+	if ((!address && !unaddressed) || !find_caller(&c))
 		return 0;
 	describe_socket(&n, sock);
+	if (unaddressed && judge_unaddressed(&c, &n))
+		ANSWER(true);
+	if (!address)
+		return 0;
 	/* a connected TCP socket ignores the address */
 	if (n.kind == SOCKET_TCP && !(msg->msg_flags & MSG_FASTOPEN))
 		return 0;
-	family = BPF_CORE_READ(sock, sk, __sk_common.skc_family);
 	read_endpoint(&n.peer, address, msg->msg_namelen,
 		      family == AF_INET || (family == AF_INET6 && sock->type == SOCK_RAW) ? family : AF_UNSPEC);
 	if (n.peer.unspecified)
 		set_own(&n.peer, sock);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
+}
+
+/* One address of a list, one behind the other: its length, 0 = there is none, negative = denied. */
+static __noinline int judge_listed(struct caller *c, struct traffic *n, u64 at, u32 left)
+{
+	u16 family = 0;
+	u32 length;
+
+	if (left < sizeof(struct sockaddr_in) || bpf_probe_read_kernel(&family, sizeof(family), (void *)at))
+		return 0;
+	length = family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	if (left < length)
+		return 0;
+	read_endpoint(&n->peer, (void *)at, length, AF_INET);
+	if (judge_egress(c, n))
+		return -1;
+	return length;
+}
+
+/* SCTP's connectx, and what else names addresses by an option: the list is a kernel copy. */
+SEC("lsm/sctp_bind_connect")
+int BPF_PROG(sctp_bind_connect, struct sock *sk, int option, struct sockaddr *address, int length)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_CONNECT, .protocol = IPPROTO_SCTP };
+	u64 at = (u64)address;
+	u32 left = length;
+
+	/* its own addresses: socket_bind has judged the port, and no address but that port can be added */
+	if (option == SCTP_SOCKOPT_BINDX_ADD || !find_caller(&c))
+		return 0;
+	n.kind = sk->sk_type == SOCK_STREAM ? SOCKET_SCTP_STREAM : SOCKET_SCTP_SEQPACKET;
+#pragma unroll
+	for (int i = 0; i < SCTP_ADDRESSES; i++) {
+		int taken = judge_listed(&c, &n, at, left);
+
+		if (taken < 0)
+			ANSWER(true);
+		if (!taken)
+			return 0;
+		at += taken;
+		left -= taken;
+	}
+	/* more than are looked at could be any */
+	ANSWER(left >= sizeof(struct sockaddr_in) && judge_unaddressed(&c, &n));
 }
 
 /* From now on what arrives at this socket is judged for the workload, also where there is no current task. */
@@ -330,9 +423,16 @@ int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct req
 	struct caller c = {};
 	struct traffic n = { .operation = OPERATION_ACCEPT, .kind = SOCKET_TCP, .protocol = IPPROTO_TCP };
 	struct receiver *r = bpf_sk_storage_get(&receivers, sk, 0, 0);
+	struct mptcp_sock *whole;
 	struct binding *b;
 	u64 cgroup;
 
+	if (!r) {
+		/* what an MPTCP socket listens with is a socket of the kernel's own */
+		whole = bpf_skc_to_mptcp_sock(sk);
+		if (whole)
+			r = bpf_sk_storage_get(&receivers, whole, 0, 0);
+	}
 	if (!r)
 		return 0;
 	cgroup = r->cgroup;

@@ -286,6 +286,12 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	/* exec loads the program that it has asked about; by itself exe_file says little, since prctl sets it */
 	if (BPF_CORE_READ_BITFIELD_PROBED(task, in_execve) && (u64)file == (u64)BPF_CORE_READ(task, mm, exe_file))
 		return 0;
+	/* code that is written while it runs, or to what has no name, is as good as anonymous */
+	if ((prot & PROT_WRITE ||
+	     standing_of((u64)real_mount(file->f_path.mnt), (u64)file->f_inode, (u64)file->f_path.dentry, DECIDE_MAP) ==
+		     STANDING_UNNAMED) &&
+	    judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP))
+		ANSWER(true);
 	ANSWER(judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
 }
 
@@ -308,11 +314,14 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, u
 	struct path *path;
 	bool denied;
 
-	if (!((reqprot | prot) & PROT_EXEC) || vma->vm_flags & VM_EXEC || !find_caller(&c))
+	if (!((reqprot | prot) & PROT_EXEC) || (vma->vm_flags & VM_EXEC && !(prot & PROT_WRITE)) || !find_caller(&c))
 		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
 	if (!file)
 		ANSWER(judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP));
+	/* pages of its own in place of the file's, or others to come */
+	if ((prot & PROT_WRITE || BPF_CORE_READ(vma, anon_vma)) && judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP))
+		ANSWER(true);
 	if (!is_active(&c, DOMAIN_PROGRAM, DECIDE_MAP))
 		return 0;
 	s = take_scratch();

@@ -41,6 +41,7 @@ enum subject_flag {
 	SUBJECT_UNSTARTED = 1, /* the container runtime, not yet the container: not judged until its exec is done */
 	SUBJECT_JOINED = 2, /* came from outside into a workload that was running */
 	SUBJECT_PROGRAM_CUT = 4, /* program[] holds the end of a longer name */
+	SUBJECT_OVERLAYS = 8, /* has opened something in an overlay of the workload's own */
 };
 
 #define SUBJECT_WORD(generation, program, script) ((u64)(generation) << 32 | (u32)(script) << 16 | (program))
@@ -160,7 +161,10 @@ struct {
 
 struct root_key { u64 dentry; u64 home; };
 
-/* Root dentry of an original mount -> the mount, to name what is reached through a later mount. */
+/* Root dentry of an original mount -> the mount, to name what is reached through a later mount; of a layer of an
+ * original overlay -> the overlay's mount | ROOT_OF_LAYER. */
+#define ROOT_OF_LAYER 1
+#define LAYERS_MAX 512
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

@@ -35,6 +35,8 @@ enum column {
 	COLUMN_LIMIT = 65536, /* subject classes are below this */
 };
 
+/* In a domain's `active`, beside the questions: some rule or posture of it denies something. */
+#define ACTIVE_DENIES (1u << 31)
 #define TABLES_MAGIC 0x316c6562 /* "bel1" */
 #define CELL_FREE 0xffffffffu
 

@@ -48,8 +48,17 @@ const FAMILIES: readonly Family[] = [
       'inode_setattr',
       'inode_setxattr',
       'inode_removexattr',
+      'inode_set_acl',
+      'inode_remove_acl',
+      'file_ioctl',
+      'file_ioctl_compat',
     ],
-    instead: { file_truncate: 'path_truncate, until 6.2' },
+    instead: {
+      file_truncate: 'path_truncate, until 6.2',
+      inode_set_acl: 'inode_setxattr, until 6.2',
+      inode_remove_acl: 'inode_removexattr, until 6.2',
+      file_ioctl_compat: 'file_ioctl, until 6.8',
+    },
   },
   { family: 'file', rules: 'unix sockets with a path', hooks: ['unix_stream_connect', 'unix_may_send'] },
   {
@@ -57,7 +66,7 @@ const FAMILIES: readonly Family[] = [
     rules: 'matchProtocols',
     hooks: ['socket_create', 'socket_connect', 'socket_sendmsg', 'socket_bind'],
   },
-  { family: 'network', rules: 'egress', hooks: ['socket_connect', 'socket_sendmsg'] },
+  { family: 'network', rules: 'egress', hooks: ['socket_connect', 'socket_sendmsg', 'sctp_bind_connect'] },
   {
     family: 'network',
     rules: 'ingress (TCP)',

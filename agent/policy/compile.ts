@@ -7,7 +7,7 @@ import { ChainTooLong, DecisionTable } from './decisions.js';
 import type { Bounds, Dfa } from './dfa.js';
 import { GlobError } from './glob.js';
 import { isPostured, KindMatchers, SOCKETS_OF } from './kinds.js';
-import { enums } from './layout.js';
+import { ACTIVE_DENIES, enums } from './layout.js';
 import type { Diagnostic, Policy, Postures, Rule } from './model.js';
 import { NameMatchers } from './names.js';
 import { capabilityRank, FILELESS_RANK, protocolRank, UNNAMED_RANK } from './ranks.js';
@@ -314,8 +314,9 @@ const ADDRESS_DOMAINS = [...EGRESS_DOMAINS, ...INGRESS_DOMAINS] as const;
 
 function answersOf(table: DecisionTable, decider: Decider, objectClass: number): number {
   const { base, exceptions } = decider.rowOf(objectClass);
-  let mask = table.answers(base);
-  for (let i = 1; i < exceptions.length; i += 2) mask |= table.answers(exceptions[i]);
+  const of = (decision: number) => table.answers(decision) | (table.denies(decision) ? ACTIVE_DENIES : 0);
+  let mask = of(base);
+  for (let i = 1; i < exceptions.length; i += 2) mask |= of(exceptions[i]);
   return mask;
 }
 

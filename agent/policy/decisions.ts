@@ -3,6 +3,7 @@ import { CHAIN_LIMIT, enums, structs, WAITING_LIMIT } from './layout.js';
 import { SetPool } from './sets.js';
 
 const { DECIDE_COUNT } = enums.decide;
+const { ACTION_ALLOW } = enums.action;
 
 /** A chain of rules by the number of its first, counted from 1; 0 = none. */
 export type ChainRef = number;
@@ -73,6 +74,13 @@ export class DecisionTable {
       if (ref !== 0) mask |= 1 << (i >> 1);
     });
     return mask;
+  }
+
+  /** Whether it denies anything, be it under conditions. */
+  denies(decision: number): boolean {
+    return this.entries(decision).some(
+      (ref, i) => i % 2 === 0 && ref !== 0 && this.#chains.members(ref - 1)[2] !== ACTION_ALLOW,
+    );
   }
 
   /** @param rules byte offset of the rules in the region @param argsStart per list of arguments its first state */

@@ -76,6 +76,8 @@ export const enums = {
   },
 } as const;
 
+/** In a domain's `active`, beside the questions: something of it is denied. */
+export const ACTIVE_DENIES = 1 << 31;
 export const TABLES_MAGIC = 0x316c6562;
 export const CELL_FREE = 0xffffffff;
 /** Rules in a chain. */

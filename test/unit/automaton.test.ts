@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { CellTable } from '../../agent/policy/cells.js';
 import { type Dfa, determinise } from '../../agent/policy/dfa.js';
 import { parseGlob } from '../../agent/policy/glob.js';
-import { CELL_FREE, CHAIN_LIMIT, enums, TABLES_MAGIC, WAITING_LIMIT } from '../../agent/policy/layout.js';
+import { ACTIVE_DENIES, CELL_FREE, CHAIN_LIMIT, enums, TABLES_MAGIC, WAITING_LIMIT } from '../../agent/policy/layout.js';
 import { minimise } from '../../agent/policy/minimise.js';
 import { AutomatonTooLarge, Nfa } from '../../agent/policy/nfa.js';
 import { pattern } from '../oracle/generate.js';
@@ -141,5 +141,7 @@ describe('the layout', () => {
       define('CHAIN_LIMIT'),
       define('WAITING_LIMIT'),
     ]).toEqual([TABLES_MAGIC, CELL_FREE, CHAIN_LIMIT, WAITING_LIMIT]);
+    expect(header).toContain('#define ACTIVE_DENIES (1u << 31)');
+    expect(ACTIVE_DENIES >>> 0).toBe(2 ** 31);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type CompileResult, compile, type PolicySet } from '../../agent/policy/compile.js';
-import { enums, structs } from '../../agent/policy/layout.js';
+import { ACTIVE_DENIES, enums, structs } from '../../agent/policy/layout.js';
 import type { NameRule, Policy, Postures, Rule } from '../../agent/policy/model.js';
 import type { FileOperation, Request } from '../oracle/request.js';
 import { judgeByTables } from '../oracle/run-tables.js';
@@ -161,6 +161,18 @@ describe('compile', () => {
     );
     const result = compile([policy('p', rules)], AUDIT);
     expect(result.ok ? '' : result.diagnostics[0].message).toContain('more than 8');
+  });
+
+  it('says of a domain whether anything of it is denied, not only reported', () => {
+    const denies = (action: 'Block' | 'Audit', mode: Policy['mode'] = 'Enforce') => {
+      const rules = [rule('r', { class: 'file', match: path('/etc/shadow'), action })];
+      const { bytes } = setOf(compile([policy('p', rules, mode)], AUDIT));
+      const at = structs.set_header.active + enums.domain.DOMAIN_FILE * 4;
+      return (new DataView(bytes.buffer).getUint32(at, true) & ACTIVE_DENIES) !== 0;
+    };
+    expect(denies('Block')).toBe(true);
+    expect(denies('Audit')).toBe(false);
+    expect(denies('Block', 'Audit')).toBe(false);
   });
 
   it('of no policies asks nothing', () => {
