@@ -56,8 +56,8 @@ test-unit: build ## the tests that need no particular kernel (TESTS=filter)
 test-api: build ## the tests against a real API server, from KUBEBUILDER_ASSETS (TESTS=filter)
 	@$(vitest) run --project api $(TESTS)
 
-test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, default all (TESTS=filter)
-	@test/vm/suite $(if $(MEM),-m $(MEM)) $(if $(TIMEOUT),-t $(TIMEOUT)) $(or $(KERNEL),$(KERNELS)) -- $(TESTS)
+test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, default all (TESTS=filter, LSM=list)
+	@test/vm/suite $(if $(MEM),-m $(MEM)) $(if $(TIMEOUT),-t $(TIMEOUT)) $(if $(LSM),-l $(LSM)) $(or $(KERNEL),$(KERNELS)) -- $(TESTS)
 
 test-evasion: build $(evade) ## every way around a policy that we know of, tried: KERNEL=6.1, 6.12 or latest, default all
 	@test/evasion/suite $(or $(KERNEL),$(KERNELS))

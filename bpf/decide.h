@@ -376,7 +376,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!is_active(c, names_of(decide), decide))
 		return false;
 	/* classes of these tables, and no script's */
-	if (word >> 16 == (u64)c->generation << 16) {
+	if (!through_security && word >> 16 == (u64)c->generation << 16) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
 		if (v) {
 			u32 key = SUBJECT_PROGRAM(word) | asked;
@@ -401,7 +401,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	denied = judge_dentry(s, c, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt), (u64)file->f_inode, decide,
 			      operation);
 	/* only what was named without trouble, in the tables that are in force, by a single subject class */
-	if (s->flags == WALK_DONE && s->count == 1) {
+	if (!through_security && s->flags == WALK_DONE && s->count == 1) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (v) {
 			/* through memory, since a verifier lets nobody count with pointers */

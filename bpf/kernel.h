@@ -112,6 +112,7 @@ struct css_set { struct cgroup *dfl_cgrp; };
 struct bpf_local_storage;
 struct task_struct {
 	unsigned int flags;
+	unsigned int personality;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
@@ -197,7 +198,9 @@ struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 s
 #define S_ISDIR(m) (((m) & S_IFMT) == S_IFDIR)
 #define SB_KERNMOUNT (1 << 22) /* include/linux/fs.h: mounted by the kernel itself (memfd, pipes) */
 #define PROC_SUPER_MAGIC 0x9fa0
+#define PROT_READ 1
 #define PROT_EXEC 4
+#define READ_IMPLIES_EXEC 0x0400000
 #define VM_EXEC 4
 #define FMODE_WRITE 2
 #define FMODE_EXEC_FLAG 040 /* __FMODE_EXEC in f_flags: opened by exec */

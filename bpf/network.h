@@ -257,18 +257,42 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 /* From now on what arrives at this socket is judged for the workload, also where there is no current task. */
 static __always_inline bool receive_for(struct caller *c, struct socket *sock)
 {
+	struct receiver of = { .cgroup = c->subject->cgroup, .workload = c->subject->workload };
 	struct sock *sk = sock->sk;
 	struct receiver *r = NULL;
 
-	if (sk)
+	if (through_security) {
+		u64 key = (u64)sk;
+
+		if (sk && !bpf_map_update_elem(&socket_receivers, &key, &of, BPF_ANY))
+			return true;
+	} else if (sk)
 		r = bpf_sk_storage_get(&receivers, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!r) {
 		count_failure(FAILURE_LISTEN);
 		return false;
 	}
-	r->workload = c->subject->workload;
-	r->cgroup = c->subject->cgroup;
+	*r = of;
 	return true;
+}
+
+static __always_inline struct receiver *receiver_of(struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	if (through_security)
+		return bpf_map_lookup_elem(&socket_receivers, &key);
+	return bpf_sk_storage_get(&receivers, sk, 0, 0);
+}
+
+/* Only where programs run on security_*: what sk_storage does by itself. */
+SEC("fentry/security_sk_free")
+int BPF_PROG(socket_freed, struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	bpf_map_delete_elem(&socket_receivers, &key);
+	return 0;
 }
 
 static __always_inline bool judge_local(struct caller *c, struct socket *sock, struct traffic *n, u16 port)
@@ -329,7 +353,7 @@ int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct req
 {
 	struct caller c = {};
 	struct traffic n = { .operation = OPERATION_ACCEPT, .kind = SOCKET_TCP, .protocol = IPPROTO_TCP };
-	struct receiver *r = bpf_sk_storage_get(&receivers, sk, 0, 0);
+	struct receiver *r = receiver_of(sk);
 	struct binding *b;
 	u64 cgroup;
 

@@ -276,6 +276,12 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	struct caller c = {};
 	u64 raw = 0;
 
+	/* security_mmap_file has no reqprot, and adds what the personality implies itself (mmap_prot) */
+	if (through_security) {
+		prot = reqprot;
+		if (prot & PROT_READ && BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC)
+			prot |= PROT_EXEC;
+	}
 	if (!((reqprot | prot) & PROT_EXEC) || !find_caller(&c))
 		return 0;
 	/* Verifiers up to 6.12 take the argument for never NULL and drop the test, later ones insist on it: test a

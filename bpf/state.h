@@ -17,6 +17,9 @@
 /* Set by the agent before loading. */
 const volatile bool has_rdonly_cast; /* the bpf_rdonly_cast kfunc exists (6.2) */
 u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written by the first look at all tasks */
+/* the programs run on the functions of security/security.c, as fmod_ret, since BPF is no active security module. Storage
+ * of inodes and sockets is out of their reach there. */
+const volatile bool through_security;
 const volatile bool setattr_has_idmap; /* the inode_setattr hook is given the idmap (6.9) */
 const volatile u64 fold_window = 1000000000; /* ns */
 const volatile bool telemetry; /* report programs that start */
@@ -213,6 +216,15 @@ struct {
 	__type(key, int);
 	__type(value, struct receiver);
 } receivers SEC(".maps");
+
+/* The same where programs run on security_*: by struct sock, and gone with it (socket_freed) */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, struct receiver);
+} socket_receivers SEC(".maps");
 
 /* Names are written from the right: name[off..4096) is the name. A component of up to 255 bytes is
  * copied at once, so its copy may start at the last byte. The bytes from 4096 on stay zero. */

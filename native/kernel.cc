@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "addon.h"
+#include "hooks.h"
 
 namespace {
 
@@ -64,10 +65,13 @@ std::string kernel_release() {
   return uname(&u) ? "unknown" : u.release;
 }
 
-const char *hook_of(const bpf_program *program) {
+const char *section_below(const bpf_program *program, const char *prefix) {
   const char *section = bpf_program__section_name(program);
-  return strncmp(section, "lsm/", 4) ? nullptr : section + 4;
+  size_t length = strlen(prefix);
+  return strncmp(section, prefix, length) ? nullptr : section + length;
 }
+
+const char *hook_of(const bpf_program *program) { return section_below(program, "lsm/"); }
 
 class Kernel : public Napi::ObjectWrap<Kernel> {
  public:
@@ -161,13 +165,14 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     return env.Undefined();
   }
 
-  // load({pin?: string}): string[]; the programs left out because this kernel lacks their hook. With pin, maps
-  // that are pinned below that directory are used again, and new ones are pinned there.
+  // load({pin?: string, attachment: "lsm" | "fmod_ret"}): string[]; the programs left out because this kernel lacks
+  // their hook. With pin, maps that are pinned below that directory are used again, and new ones are pinned there.
   Napi::Value load(const Napi::CallbackInfo &info) {
     auto env = info.Env();
+    auto options = info[0].As<Napi::Object>();
     std::string pin;
-    if (info[0].IsObject() && info[0].As<Napi::Object>().Get("pin").IsString())
-      pin = info[0].As<Napi::Object>().Get("pin").As<Napi::String>().Utf8Value();
+    if (options.Get("pin").IsString()) pin = options.Get("pin").As<Napi::String>().Utf8Value();
+    auto attachment = attachment_of(options.Get("attachment"));
     messages().clear();
     std::unique_ptr<btf, void (*)(btf *)> kernel(btf__load_vmlinux_btf(), btf__free);
     if (libbpf_get_error(kernel.get())) {
@@ -177,17 +182,30 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     auto absent = Napi::Array::New(env);
     bpf_program *program;
     bpf_object__for_each_program(program, object_) {
+      if (attachment == Attachment::kLsm && section_below(program, "fentry/security_"))
+        bpf_program__set_autoload(program, false);
       const char *hook = hook_of(program);
-      if (hook && btf__find_by_name_kind(kernel.get(), (std::string("bpf_lsm_") + hook).c_str(), BTF_KIND_FUNC) < 0) {
+      if (!hook) continue;
+      auto target = target_of(kernel.get(), hook, attachment);
+      if (target.parameters < 0) {
         bpf_program__set_autoload(program, false);
         absent.Set(absent.Length(), bpf_program__name(program));
         continue;
       }
+      if (attachment == Attachment::kLsm) continue;
+      bpf_program__set_type(program, BPF_PROG_TYPE_TRACING);
+      bpf_program__set_expected_attach_type(program, target.type);
+      int error = bpf_program__set_attach_target(program, 0, target.function.c_str());
+      if (error) fail(env, "cannot find " + target.function, error, bpf_program__name(program));
     }
+    // A map that cannot be, or is of no use, the other way; the programs do without.
+    for (auto *name : attachment == Attachment::kLsm ? std::vector<const char *>{"socket_receivers"}
+                                                     : std::vector<const char *>{"verdicts", "receivers"})
+      if (auto *unused = bpf_object__find_map_by_name(object_, name)) bpf_map__set_autocreate(unused, false);
     if (!pin.empty()) {
       bpf_map *m;
       bpf_object__for_each_map(m, object_) {
-        if (bpf_map__is_internal(m)) continue;
+        if (bpf_map__is_internal(m) || !bpf_map__autocreate(m)) continue;
         int error = bpf_map__set_pin_path(m, (pin + "/map_" + bpf_map__name(m)).c_str());
         if (error) fail(env, "cannot pin maps", error);
       }
@@ -222,7 +240,8 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       if (!bpf_program__autoload(program)) continue;
       if (!strncmp(bpf_program__section_name(program), "iter", 4)) continue;
       const char *name = bpf_program__name(program);
-      auto *link = bpf_program__attach(program);
+      // set_type() makes libbpf forget how the section is attached
+      auto *link = hook_of(program) ? bpf_program__attach_trace(program) : bpf_program__attach(program);
       if (!link) fail(env, std::string("cannot attach program ") + name, errno, name);
       links_.push_back(link);
       if (!pin.empty()) {
@@ -411,6 +430,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       auto one = Napi::Object::New(env);
       one.Set("program", bpf_program__name(program));
       one.Set("verified", Napi::Number::New(env, data.verified_insns));
+      one.Set("missed", Napi::Number::New(env, static_cast<double>(data.recursion_misses)));
       one.Set("runs", Napi::Number::New(env, static_cast<double>(data.run_cnt)));
       one.Set("nanoseconds", Napi::Number::New(env, static_cast<double>(data.run_time_ns)));
       all.Set(all.Length(), one);
@@ -419,7 +439,8 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
   }
 };
 
-// hookParameters(hook): number of arguments of an LSM hook, -1 = the kernel has no such hook
+// hookParameters(hook, attachment): number of arguments that a program on this LSM hook is given, -1 = there is no way
+// to be called for it
 Napi::Value hook_parameters(const Napi::CallbackInfo &info) {
   auto env = info.Env();
   std::unique_ptr<btf, void (*)(btf *)> kernel(btf__load_vmlinux_btf(), btf__free);
@@ -427,11 +448,8 @@ Napi::Value hook_parameters(const Napi::CallbackInfo &info) {
     kernel.release();
     return Napi::Number::New(env, -1);
   }
-  auto name = "bpf_lsm_" + info[0].As<Napi::String>().Utf8Value();
-  int id = btf__find_by_name_kind(kernel.get(), name.c_str(), BTF_KIND_FUNC);
-  if (id < 0) return Napi::Number::New(env, -1);
-  auto *proto = btf__type_by_id(kernel.get(), btf__type_by_id(kernel.get(), id)->type);
-  return Napi::Number::New(env, btf_vlen(proto));
+  auto hook = info[0].As<Napi::String>().Utf8Value();
+  return Napi::Number::New(env, target_of(kernel.get(), hook, attachment_of(info[1])).parameters);
 }
 
 // hasFunction(name): the kernel's BTF has a function of this name

@@ -3,8 +3,8 @@ import { release } from 'node:os';
 import Table from 'cli-table3';
 import { Command } from 'commander';
 import pc from 'picocolors';
-import { type Addon, loadAddon } from '../kernel/addon.js';
-import { activeLsms } from '../kernel/trouble.js';
+import { type Addon, type Attachment, loadAddon } from '../kernel/addon.js';
+import { activeLsms, attachment } from '../kernel/trouble.js';
 
 interface Family {
   readonly family: string;
@@ -87,16 +87,20 @@ export function probeCommand(): Command {
     .description('list which rules this kernel can enforce, and why not the others; exit 1 if there are any')
     .option('--json', 'print the findings as JSON')
     .action((options: { json?: boolean }) => {
-      const general = generalTrouble();
       const addon = loadAddon();
       const found = findings(addon);
+      const way = wayOf(addon);
       const lsms = activeLsms();
+      const attachment = typeof way === 'string' ? way : undefined;
       if (options.json) {
-        process.stdout.write(`${JSON.stringify({ kernel: release(), lsms, findings: found }, null, 2)}\n`);
+        process.stdout.write(
+          `${JSON.stringify({ kernel: release(), lsms, attachment, findings: found }, null, 2)}\n`,
+        );
       } else {
         process.stdout.write(
           `kernel ${release()}, active security modules: ${lsms?.join(', ') ?? 'unknown'}\n`,
         );
+        if (attachment) process.stdout.write(`programs attach as ${ATTACHMENTS[attachment]}\n`);
         const table = new Table({
           head: ['family', 'rules', 'enforced', 'why'],
           style: { head: [], border: [] },
@@ -106,36 +110,42 @@ export function probeCommand(): Command {
         }
         process.stdout.write(`${table.toString()}\n`);
       }
-      if (FAMILIES.some((f) => !look(f, addon, general).enforced)) process.exitCode = 1;
+      if (FAMILIES.some((f) => !look(f, addon, way).enforced)) process.exitCode = 1;
     });
 }
 
 /** Each family of rules, and whether this kernel can enforce it. */
 export function findings(addon: Addon): Finding[] {
-  const general = generalTrouble();
+  const way = wayOf(addon);
   return [
-    ...FAMILIES.map((f) => look(f, addon, general)),
+    ...FAMILIES.map((f) => look(f, addon, way)),
     ...NOT_YET.map(([family, why]) => ({ family, rules: '', enforced: false, why })),
   ];
 }
 
-/** What keeps everything from being enforced, if anything does. */
-function generalTrouble(): string | undefined {
-  if (!existsSync('/sys/kernel/btf/vmlinux')) return 'the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)';
-  const lsms = activeLsms();
-  if (lsms === undefined) return 'securityfs is not mounted, so the active security modules are not known';
-  if (!lsms.includes('bpf'))
-    return `bpf is not among the active security modules; boot with lsm=${[...lsms, 'bpf'].join(',')}`;
-  return undefined;
+const ATTACHMENTS: Readonly<Record<Attachment, string>> = {
+  lsm: 'BPF LSM',
+  fmod_ret: 'fmod_ret on the security_ functions, since bpf is not an active security module',
+};
+
+/** How programs get called here, or what keeps everything from being enforced. */
+function wayOf(addon: Addon): Attachment | { readonly trouble: string } {
+  if (!existsSync('/sys/kernel/btf/vmlinux'))
+    return { trouble: 'the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)' };
+  try {
+    return attachment(addon);
+  } catch (error) {
+    return { trouble: error instanceof Error ? error.message : String(error) };
+  }
 }
 
 function look(
   { family, rules, hooks, instead = {} }: Family,
   addon: Addon,
-  general: string | undefined,
+  way: Attachment | { readonly trouble: string },
 ): Finding {
-  if (general !== undefined) return { family, rules, enforced: false, why: general };
-  const missing = hooks.filter((hook) => addon.hookParameters(hook) < 0);
+  if (typeof way !== 'string') return { family, rules, enforced: false, why: way.trouble };
+  const missing = hooks.filter((hook) => addon.hookParameters(hook, way) < 0);
   const lacking = missing.filter((hook) => !(hook in instead));
   if (lacking.length > 0) {
     return { family, rules, enforced: false, why: `the kernel has no hook ${lacking.join(', ')}` };

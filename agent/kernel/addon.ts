@@ -6,15 +6,20 @@ export interface ProgramStats {
   readonly program: string;
   /** Instructions that the verifier looked at. */
   readonly verified: number;
+  /** Times that it was not run because it was running on that processor already, and could not answer. */
+  readonly missed: number;
   /** Counted while `enableStats` is on. */
   readonly runs: number;
   readonly nanoseconds: number;
 }
 
+/** How programs get called: as BPF LSM, or on the functions that call the security modules (native/hooks.h). */
+export type Attachment = 'lsm' | 'fmod_ret';
+
 export interface NativeKernel {
   setGlobals(values: Readonly<Record<string, number | bigint | boolean>>): void;
   /** @returns the programs left out because the kernel lacks their hook */
-  load(options: { pin?: string }): string[];
+  load(options: { pin?: string; attachment: Attachment }): string[];
   attach(options: { pin?: string }): string[];
   close(): void;
   lookup(map: string, key: Uint8Array): Buffer | undefined;
@@ -51,7 +56,8 @@ export interface Addon {
     fds: readonly number[],
     onBatch: (batch: Buffer) => void,
   ) => NativeRings;
-  hookParameters(hook: string): number;
+  /** How many arguments a program on an LSM hook is given; -1 = there is no way to be called for it. */
+  hookParameters(hook: string, attachment: Attachment): number;
   hasFunction(name: string): boolean;
   gracePeriod(): void;
   store64(memory: Uint8Array, offset: number, value: bigint): void;

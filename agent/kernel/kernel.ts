@@ -2,9 +2,16 @@ import { mkdirSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { enums, maps, structs } from './abi.js';
-import { type Addon, loadAddon, type NativeKernel, type NativeRings, readObject } from './addon.js';
+import {
+  type Addon,
+  type Attachment,
+  loadAddon,
+  type NativeKernel,
+  type NativeRings,
+  readObject,
+} from './addon.js';
 import { Arena } from './arena.js';
-import { requireBpfLsm } from './trouble.js';
+import { attachment } from './trouble.js';
 
 /** Changes when pinned maps or their contents can no longer be understood; pins of each live apart. */
 const SCHEMA = 'v1';
@@ -49,17 +56,19 @@ export class Kernel {
   #rings: NativeRings | undefined;
   #generation = 0;
   #trimming: NodeJS.Timeout | undefined;
+  readonly attachment: Attachment;
   /** Programs that this kernel has no hook for. */
   readonly absent: readonly string[];
 
   /**
    * Loads and attaches; nothing is enforced before tables are published.
    * @param options.pin a directory on a bpffs below which links and maps stay when the agent ends
+   * @throws NoAttachment
    * @throws Error with the verifier's last words, the program's name and the kernel's
    */
   constructor(options: { pin?: string; telemetry?: boolean; foldWindowNs?: bigint } = {}) {
-    requireBpfLsm();
     const addon = loadAddon();
+    this.attachment = attachment(addon);
     this.#addon = addon;
     const pin = options.pin === undefined ? undefined : `${options.pin}/${SCHEMA}`;
     if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
@@ -67,11 +76,12 @@ export class Kernel {
     try {
       this.#native.setGlobals({
         has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
-        setattr_has_idmap: addon.hookParameters('inode_setattr') === 3,
+        setattr_has_idmap: addon.hookParameters('inode_setattr', this.attachment) === 3,
+        through_security: this.attachment === 'fmod_ret',
         telemetry: options.telemetry ?? false,
         fold_window: options.foldWindowNs ?? 1_000_000_000n,
       });
-      this.absent = this.#native.load({ pin });
+      this.absent = this.#native.load({ pin, attachment: this.attachment });
       this.#workloads = new Uint8Array(this.#native.memory('workloads'));
       this.#folds = new Uint8Array(this.#native.memory('folds'));
       this.#settings = new DataView(this.#native.memory('settings'));

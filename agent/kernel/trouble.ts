@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import type { Addon, Attachment } from './addon.js';
 
 /** The kernel's active security modules, or undefined where they cannot be read. */
 export function activeLsms(): string[] | undefined {
@@ -9,31 +10,37 @@ export function activeLsms(): string[] | undefined {
   }
 }
 
-/** BPF LSM programs may be loaded and attached where `bpf` is not among the active modules, and are never called. */
-export class LsmInactive extends Error {}
+/** Programs may be loaded here, and would never be called. */
+export class NoAttachment extends Error {}
 
-/** @throws LsmInactive unless attached programs will be called */
-export function requireBpfLsm(): void {
+/**
+ * How programs get called on this kernel: as BPF LSM where `bpf` is among the active security modules (elsewhere such
+ * programs attach and are never called), else on the functions that call them.
+ * @throws NoAttachment
+ */
+export function attachment(addon: Addon): Attachment {
   const lsms = activeLsms();
   if (lsms === undefined) {
-    throw new LsmInactive(
+    throw new NoAttachment(
       'cannot tell whether BPF LSM is active: /sys/kernel/security/lsm cannot be read; ' +
         'mount it with: mount -t securityfs securityfs /sys/kernel/security',
     );
   }
-  if (!lsms.includes('bpf')) {
-    throw new LsmInactive(
-      `BPF LSM is not active (active: ${lsms.join(',')}); boot with lsm=${[...lsms, 'bpf'].join(',')} ` +
-        'on a kernel that has CONFIG_BPF_LSM=y',
+  if (lsms.includes('bpf')) return 'lsm';
+  if (addon.hookParameters('file_open', 'fmod_ret') < 0) {
+    throw new NoAttachment(
+      `BPF LSM is not active (active: ${lsms.join(',')}), and the kernel's BTF has no security_file_open to attach to ` +
+        `instead; boot with lsm=${[...lsms, 'bpf'].join(',')} on a kernel that has CONFIG_BPF_LSM=y`,
     );
   }
+  return 'fmod_ret';
 }
 
 /** Why the programs cannot run here and what to do, most likely cause first. */
 export function kernelTrouble(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (error instanceof LsmInactive) return message;
+  if (error instanceof NoAttachment) return message;
   if (process.getuid?.() !== 0) {
     return `loading kernel programs needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); run as root: ${message}`;
   }

