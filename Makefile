@@ -29,6 +29,7 @@ program := dist/.built
 act := build/act
 evade := build/evasion/evade
 render := build/render
+next := build/next/dist/.built
 
 ##@ Everyday
 
@@ -40,7 +41,7 @@ help: ## list the targets
 setup: ## install what building and testing need (packages as root, then from npm)
 	@test/setup
 
-build: setup $(object) $(abi) $(addon) $(program) $(act) $(render) ## compile the kernel programs, the addon and the agent
+build: setup $(object) $(abi) $(addon) $(program) $(act) $(render) $(next) ## compile the kernel programs, the addon and the agent
 
 demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
 	@deploy/demo/run $(if $(HOST),--host)
@@ -61,6 +62,10 @@ test-kernel: build ## the tests on real kernels: KERNEL=6.1, 6.12 or latest, def
 
 test-evasion: build $(evade) ## every way around a policy that we know of, tried: KERNEL=6.1, 6.12 or latest, default all
 	@test/evasion/suite $(or $(KERNEL),$(KERNELS))
+
+test-stays: build ## kills, upgrades and a flood of an agent at work, in full numbers: hours (KERNEL=, default 6.12)
+	@test/vm/suite -t 40000 -e BELAY_KILLS=$(or $(KILLS),1000) -e BELAY_UPGRADES=$(or $(UPGRADES),100) \
+	  -e BELAY_FLOOD=$(or $(FLOOD),10000000) $(or $(KERNEL),6.12) -- stays
 
 test-cluster: build ## the tests on a real cluster, from KUBEBUILDER_ASSETS: KERNEL=6.1 6.12 … of its node (TESTS=filter)
 	@test/cluster/suite $(or $(KERNEL),6.1) -- $(TESTS)
@@ -106,8 +111,8 @@ crds: build ## write deploy/crds from their source, agent/policy/schema
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-cluster test-delivery test-native-asan bench bench-scale bench-events vm \
-  lint check manifests fmt crds clean
+.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-stays test-cluster test-delivery test-native-asan \
+  bench bench-scale bench-events vm lint check manifests fmt crds clean
 
 # ---- what is built from what
 
@@ -154,6 +159,12 @@ $(evade): $(wildcard test/evasion/*.c test/evasion/*.h)
 	@$(marker) -fPIC -shared -DLIBRARY -o $(@D)/marker-library test/evasion/marker.c
 	@gcc -O1 -Wall -Wno-unused-result -Wno-format-truncation -pthread -static -o $@ \
 	  $(filter-out test/evasion/marker.c,$(wildcard test/evasion/*.c))
+
+# the version after this one, to upgrade to
+$(next): test/kernel/next $(object) $(addon) $(program)
+	@echo "next       build/next"
+	@CLANG='$(CLANG)' test/kernel/next $(filter-out -Ibpf,$(BPF_CFLAGS)) -Ibuild/next/bpf
+	@touch $@
 
 # renders the chart as Helm does; Debian has Go and sprig, but no Helm
 $(render): test/chart/render.go

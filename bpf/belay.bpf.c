@@ -12,6 +12,7 @@
 #include "process.h"
 #include "file.h"
 #include "network.h"
+#include "carry.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -22,6 +23,10 @@ struct decision *abi_decision;
 struct event *abi_event;
 struct settings *abi_settings;
 struct binding *abi_binding;
+struct subject *abi_subject;
+struct receiver *abi_receiver;
+enum schema abi_schema;
+enum carried abi_carried;
 enum domain abi_domain;
 enum decide abi_decide;
 enum column abi_column;

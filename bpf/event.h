@@ -6,6 +6,11 @@
 #ifndef BELAY_EVENT_H
 #define BELAY_EVENT_H
 
+/* Version of all that is pinned: goes on by one when a map, or what is in it, can no longer be used by the programs and the
+ * agent of the version before. What is carried over then, bpf/carry.h and agent/kernel/previous.ts say. */
+#define SCHEMA_VERSION 1
+enum schema { SCHEMA = SCHEMA_VERSION };
+
 #define MAX_WORKLOADS 4096
 #define FOLD_SLOTS 16384
 #define PROGRAM_MAX 240 /* longer program names are cut, and the flag below says so */
@@ -103,6 +108,7 @@ struct workload {
 	unsigned long long denied;
 	unsigned long long matched;
 	unsigned long long lost[4]; /* by enum ring: events that did not fit */
+	unsigned long long told[4]; /* how many of lost have been told; the agent's */
 	unsigned int round; /* of the last look at all tasks that met one of its */
 };
 
@@ -113,6 +119,10 @@ struct settings {
 	unsigned int sandbox_first; /* the runtime makes a pod's sandbox before its containers */
 	unsigned int generation; /* the last one given to tables */
 	unsigned int round; /* of looking at all tasks */
+	unsigned int carrying; /* state of another schema's programs is being carried over */
+	unsigned int carried; /* tasks, so far */
+	unsigned int uncarried; /* of tasks and sockets there was no memory for */
+	unsigned long long failures_told[64]; /* by enum failure; the agent's, as told in struct workload */
 };
 
 /* Whose a cgroup is. */

@@ -327,7 +327,8 @@ int adopt(struct bpf_iter__task *ctx)
 	}
 	cgroup = task_cgroup(task);
 	b = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!b || !b->workload)
+	/* while state is carried over, it may only not have come yet (carry.h) */
+	if (!b || !b->workload || set->carrying)
 		return 0;
 	/* Inside of a container, but running the node's program: the runtime, still setting up. Its exec will be judged. */
 	ns = BPF_CORE_READ(task, nsproxy, mnt_ns);

@@ -27,6 +27,9 @@ int BPF_PROG(bprm_creds_for_exec, struct linux_binprm *bprm)
 		if (!set || !set->host || who->workload != set->host)
 			return 0;
 	}
+	/* it may not be new at all: see carry.h */
+	if (!who && (!set || set->carrying))
+		return 0;
 	cgroup = bpf_get_current_cgroup_id();
 	b = bpf_map_lookup_elem(&cgroups, &cgroup);
 	if (!b || b->workload == (who ? who->workload : 0))
@@ -224,7 +227,7 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 		return 0;
 	}
 	file = bprm->file;
-	c.subject->flags &= ~(SUBJECT_UNSTARTED | SUBJECT_PROGRAM_CUT);
+	c.subject->flags &= ~(SUBJECT_UNSTARTED | SUBJECT_PROGRAM_CUT | SUBJECT_CARRIED);
 	c.subject->exec_id = bpf_ktime_get_boot_ns() << 8 | (bpf_get_smp_processor_id() & 255);
 	c.subject->classes = 0;
 	c.workload = bpf_map_lookup_elem(&workloads, &c.subject->workload);

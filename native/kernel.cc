@@ -79,10 +79,11 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     return DefineClass(env, "Kernel",
                        {InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
                         InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
-                        InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::remove>("delete"),
+                        InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::insert>("insert"), InstanceMethod<&Kernel::remove>("delete"),
                         InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::fill>("fill"), InstanceMethod<&Kernel::memory>("memory"),
                         InstanceMethod<&Kernel::fd>("fd"),
                         InstanceMethod<&Kernel::write>("write"), InstanceMethod<&Kernel::read>("read"), InstanceMethod<&Kernel::iterate>("iterate"),
+                        InstanceMethod<&Kernel::forget>("forget"),
                         InstanceMethod<&Kernel::stats>("stats"), InstanceMethod<&Kernel::globals>("setGlobals")});
   }
 
@@ -100,6 +101,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
  private:
   bpf_object *object_ = nullptr;
   std::vector<bpf_link *> links_;
+  std::map<std::string, bpf_map *> taken_;  // maps of another schema
   std::map<std::string, std::pair<void *, size_t>> mappings_;
   Napi::ObjectReference buffers_;
 
@@ -134,7 +136,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     return found;
   }
 
-  // setGlobals({name: number | bigint | boolean}): constants of .rodata; only before load().
+  // setGlobals({name: number | bigint | boolean | Uint8Array}): constants of .rodata; only before load().
   Napi::Value globals(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     auto values = info[0].As<Napi::Object>();
@@ -153,26 +155,33 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
         auto *var = btf__type_by_id(btf, info_->type);
         if (name != btf__name_by_offset(btf, var->name_off)) continue;
         auto value = Napi::Value(values.Get(name));
+        found = true;
+        if (value.IsTypedArray()) {
+          auto bytes = bytes_of(value, "constant");
+          memcpy(base + info_->offset, bytes.data, std::min<size_t>(info_->size, bytes.size));
+          continue;
+        }
         bool lossless;
         uint64_t number = value.IsBigInt()    ? value.As<Napi::BigInt>().Uint64Value(&lossless)
                           : value.IsBoolean() ? value.As<Napi::Boolean>().Value()
                                               : static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
         memcpy(base + info_->offset, &number, std::min<size_t>(info_->size, sizeof number));
-        found = true;
       }
       if (!found) throw Napi::Error::New(env, "no constant " + name);
     }
     return env.Undefined();
   }
 
-  // load({pin?: string, attachment: "lsm" | "fmod_ret"}): string[]; the programs left out because this kernel lacks
-  // their hook. With pin, maps that are pinned below that directory are used again, and new ones are pinned there.
+  // load({pin?, attachment, previous?}): string[]; the programs left out because this kernel lacks their hook. With
+  // pin, maps that are pinned in that directory are used again, and new ones are pinned there. previous: descriptors, by
+  // name, of maps of another schema's that are taken over as they are, and whose programs are loaded only then.
   Napi::Value load(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     auto options = info[0].As<Napi::Object>();
     std::string pin;
     if (options.Get("pin").IsString()) pin = options.Get("pin").As<Napi::String>().Utf8Value();
     auto attachment = attachment_of(options.Get("attachment"));
+    auto previous = Napi::Value(options.Get("previous"));
     messages().clear();
     std::unique_ptr<btf, void (*)(btf *)> kernel(btf__load_vmlinux_btf(), btf__free);
     if (libbpf_get_error(kernel.get())) {
@@ -202,10 +211,25 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     for (auto *name : attachment == Attachment::kLsm ? std::vector<const char *>{"socket_receivers"}
                                                      : std::vector<const char *>{"verdicts", "receivers"})
       if (auto *unused = bpf_object__find_map_by_name(object_, name)) bpf_map__set_autocreate(unused, false);
+    for (auto [name, user] : {std::pair{"previous_tasks", "carry"}, std::pair{"previous_receivers", "carry_receivers"}}) {
+      auto *taken = bpf_object__find_map_by_name(object_, name);
+      if (!taken) continue;
+      int fd = previous.IsObject() && previous.As<Napi::Object>().Get(name).IsNumber()
+                   ? previous.As<Napi::Object>().Get(name).As<Napi::Number>().Int32Value()
+                   : -1;
+      if (fd >= 0) {
+        int error = bpf_map__reuse_fd(taken, fd);
+        if (error) fail(env, std::string("cannot take over ") + name, error);
+        taken_[name] = taken;  // libbpf has given it the other's name
+      } else {
+        bpf_map__set_autocreate(taken, false);
+        bpf_program__set_autoload(bpf_object__find_program_by_name(object_, user), false);
+      }
+    }
     if (!pin.empty()) {
       bpf_map *m;
       bpf_object__for_each_map(m, object_) {
-        if (bpf_map__is_internal(m) || !bpf_map__autocreate(m)) continue;
+        if (bpf_map__is_internal(m) || !bpf_map__autocreate(m) || bpf_map__fd(m) >= 0) continue;
         int error = bpf_map__set_pin_path(m, (pin + "/map_" + bpf_map__name(m)).c_str());
         if (error) fail(env, "cannot pin maps", error);
       }
@@ -393,13 +417,45 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
 
   Napi::Value fd(const Napi::CallbackInfo &info) { return Napi::Number::New(info.Env(), bpf_map__fd(map(info))); }
 
-  // iterate(program): runs a BPF iterator to its end
+  // insert(map, key, value): boolean; false if the key was there
+  Napi::Value insert(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto *m = map(info);
+    auto key = bytes_of(info[1], "key"), value = bytes_of(info[2], "value");
+    if (key.size != bpf_map__key_size(m) || value.size != bpf_map__value_size(m))
+      throw Napi::RangeError::New(env, "key or value of the wrong size");
+    int error = bpf_map_update_elem(bpf_map__fd(m), key.data, value.data, BPF_NOEXIST);
+    if (error && error != -EEXIST) throw_errno(env, std::string("cannot write map ") + bpf_map__name(m), error);
+    return Napi::Boolean::New(env, !error);
+  }
+
+  // forget(program, map): an iterator will not be run any more; the map that it read lives no longer because of it
+  Napi::Value forget(const Napi::CallbackInfo &info) {
+    auto *program = bpf_object__find_program_by_name(object_, info[0].As<Napi::String>().Utf8Value().c_str());
+    auto taken = taken_.find(info[1].As<Napi::String>().Utf8Value());
+    auto *other = bpf_object__find_map_by_name(object_, "settings");
+    if (program) bpf_program__unload(program);
+    // libbpf closes a map's descriptor with the object, or when another takes its place
+    if (taken == taken_.end()) return info.Env().Undefined();
+    bpf_map__reuse_fd(taken->second, bpf_map__fd(other));
+    taken_.erase(taken);
+    return info.Env().Undefined();
+  }
+
+  // iterate(program, map?: number): runs a BPF iterator to its end, over a map if its descriptor is given
   Napi::Value iterate(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     auto name = info[0].As<Napi::String>().Utf8Value();
     auto *program = bpf_object__find_program_by_name(object_, name.c_str());
     if (!program) throw Napi::Error::New(env, "no program " + name);
-    auto *link = bpf_program__attach_iter(program, nullptr);
+    bpf_iter_link_info over = {};
+    DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, options);
+    if (info[1].IsNumber()) {
+      over.map.map_fd = info[1].As<Napi::Number>().Int32Value();
+      options.link_info = &over;
+      options.link_info_len = sizeof over;
+    }
+    auto *link = bpf_program__attach_iter(program, &options);
     if (!link) throw_errno(env, "cannot attach " + name, errno);
     int iter = bpf_iter_create(bpf_link__fd(link));
     int error = iter < 0 ? errno : 0;
@@ -481,6 +537,17 @@ Napi::Value store64(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
+// add64(memory, offset, more): atomically
+Napi::Value add64(const Napi::CallbackInfo &info) {
+  auto memory = bytes_of(info[0], "memory");
+  size_t offset = info[1].As<Napi::Number>().Int64Value();
+  bool lossless;
+  if (offset + 8 > memory.size || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
+  __atomic_fetch_add(reinterpret_cast<uint64_t *>(memory.data + offset),
+                     info[2].As<Napi::BigInt>().Uint64Value(&lossless), __ATOMIC_SEQ_CST);
+  return info.Env().Undefined();
+}
+
 // exchange64(memory, offset, value): bigint; the value before
 Napi::Value exchange64(const Napi::CallbackInfo &info) {
   auto memory = bytes_of(info[0], "memory");
@@ -523,6 +590,7 @@ void init_kernel(Napi::Env env, Napi::Object exports) {
   exports.Set("hasFunction", Napi::Function::New<has_function>(env));
   exports.Set("gracePeriod", Napi::Function::New<grace_period>(env));
   exports.Set("store64", Napi::Function::New<store64>(env));
+  exports.Set("add64", Napi::Function::New<add64>(env));
   exports.Set("exchange64", Napi::Function::New<exchange64>(env));
   exports.Set("trim", Napi::Function::New<trim>(env));
   exports.Set("clockOffset", Napi::Function::New<clock_offset>(env));

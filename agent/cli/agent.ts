@@ -101,6 +101,10 @@ async function run(flags: Flags): Promise<void> {
     onReady: () => {
       serving.enforces();
       if (settings.readyFile) writeFileSync(settings.readyFile, `${process.pid}\n`);
+      events.start().then(
+        (took) => took && log.info('took over from an earlier version, whose programs are off'),
+        (error) => log.error({ error }, 'the programs of an earlier version could not be taken off'),
+      );
     },
     onApplied: (seconds) => {
       serving.applied(seconds);

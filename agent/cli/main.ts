@@ -8,6 +8,7 @@ import { probeCommand } from './probe.js';
 import { sysdumpCommand } from './sysdump.js';
 import { topCommand } from './top.js';
 import { treeCommand } from './tree.js';
+import { uninstallCommand } from './uninstall.js';
 import { VERSION } from './version.js';
 
 /** The `belay` program: one file per command, added here. */
@@ -22,7 +23,8 @@ const program = new Command('belay')
   .addCommand(eventsCommand())
   .addCommand(topCommand())
   .addCommand(treeCommand())
-  .addCommand(sysdumpCommand());
+  .addCommand(sysdumpCommand())
+  .addCommand(uninstallCommand());
 
 // A reader that has seen enough (`belay check … | head`) is no fault of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -3,7 +3,14 @@ import { enums, maps } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
 import { EventReader, type RawEvent } from './decode.js';
-import { alertRecord, type BelayRecord, execRecord, type RecordContext, unknownPodRecord } from './record.js';
+import {
+  alertRecord,
+  type BelayRecord,
+  execRecord,
+  type GapRecord,
+  type RecordContext,
+  unknownPodRecord,
+} from './record.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;
 const SWEEP_MS = 500;
@@ -31,13 +38,11 @@ export class EventStream {
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, EventReader>();
   readonly #reader = new EventReader();
-  readonly #lost = new Map<number, readonly bigint[]>();
-  #failures: ReadonlyMap<string, number>;
   /** Goes on from one agent to the next, since none makes a million records a second for long. */
   #sequence = BigInt(Date.now()) * 1000n;
   /** Of this agent's run, in the ids of its events. */
   readonly #instance = randomBytes(6).toString('hex');
-  #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
 
   /**
    * @param onCgroup a pod's or a container's cgroup was made; its path below the hierarchy's root. Before the records of
@@ -55,13 +60,22 @@ export class EventStream {
     this.#origin = origin;
     this.#emit = emit;
     this.#onCgroup = onCgroup;
-    this.#failures = kernel.failures();
-    kernel.read((batch) => this.#take(batch));
+  }
+
+  /**
+   * To be called when the enforcer knows the workloads: what was kept in the rings while no agent was there is told
+   * with their names.
+   * @returns true once programs of an earlier schema have been taken off; false = there were none
+   */
+  async start(): Promise<boolean> {
+    this.#kernel.read((batch) => this.#take(batch));
     this.#timer = setInterval(() => this.#sweep(FOLD_WINDOW_NS), SWEEP_MS);
+    return this.#kernel.retirePrevious((batch) => this.#take(batch), this.#repeats(0n));
   }
 
   /** Reports what there is and ends. */
   close(): void {
+    if (this.#timer === undefined) return;
     clearInterval(this.#timer);
     this.#kernel.stopReading();
     this.#sweep(0n);
@@ -114,54 +128,39 @@ export class EventStream {
     const bootTime = this.#kernel.bootTime;
     const unix = BigInt(Date.now()) * 1_000_000n;
     const now = unix - bootTime;
-    const base = () => {
-      const { id, sequence } = this.#next();
-      return {
-        schema: 'belay.v1' as const,
-        time: unix.toString(),
-        id,
-        sequence: sequence.toString(),
-        node: this.#origin.node,
-      };
-    };
-    this.#kernel.takeFolds(now, window, (key, count, workload) => {
-      const first = this.#firsts.get(key);
-      if (first) {
-        this.#alert(first.kept({ time: now, count }));
-        return;
-      }
-      // its first report was lost, or went to an agent before this one
-      this.#emit({
-        ...base(),
-        type: 'gap',
-        ...this.#whose(workload),
-        ring: 'folded',
-        lost: count.toString(),
-      });
-    });
+    this.#kernel.takeFolds(now, window, this.#repeats(now));
     for (const id of this.#enforcer.workloads.keys()) {
-      const { lost } = this.#kernel.counters(id);
-      const before = this.#lost.get(id);
-      this.#lost.set(id, lost);
+      const { lost, told } = this.#kernel.counters(id);
       lost.forEach((n, ring) => {
-        const more = n - (before?.[ring] ?? 0n);
-        if (more > 0n) {
-          this.#emit({
-            ...base(),
-            type: 'gap',
-            ...this.#whose(id),
-            ring: RING_NAMES[ring],
-            lost: more.toString(),
-          });
-        }
+        const more = n - told[ring];
+        if (more <= 0n) return;
+        this.#gap(id, RING_NAMES[ring], more);
+        this.#kernel.toldLost(id, ring, more);
       });
     }
-    const failures = this.#kernel.failures();
-    for (const [failure, count] of failures) {
-      const more = count - (this.#failures.get(failure) ?? 0);
-      if (more > 0) this.#emit({ ...base(), type: 'failure', failure, count: more.toString() });
-    }
-    this.#failures = failures;
+    for (const [failure, count] of this.#kernel.takeFailures())
+      if (count > 0) this.#emit({ ...this.#base(), type: 'failure', failure, count: count.toString() });
+  }
+
+  /** @param now CLOCK_BOOTTIME, ns; 0 = as of their first report */
+  #repeats(now: bigint): (key: bigint, count: bigint, workload: number) => void {
+    return (key, count, workload) => {
+      const first = this.#firsts.get(key);
+      if (first) this.#alert(first.kept({ time: now || first.time, count }));
+      // its first report was lost, or went to an agent before this one
+      else this.#gap(workload, 'folded', count);
+    };
+  }
+
+  #gap(workload: number, ring: GapRecord['ring'], lost: bigint): void {
+    this.#emit({ ...this.#base(), type: 'gap', ...this.#whose(workload), ring, lost: lost.toString() });
+  }
+
+  /** Of a record that tells of no one operation. */
+  #base() {
+    const { id, sequence } = this.#next();
+    const time = (BigInt(Date.now()) * 1_000_000n).toString();
+    return { schema: 'belay.v1' as const, time, id, sequence: sequence.toString(), node: this.#origin.node };
   }
 
   #whose(workload: number): { namespace: string; pod: string; container: string } {

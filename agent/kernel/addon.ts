@@ -17,13 +17,19 @@ export interface ProgramStats {
 export type Attachment = 'lsm' | 'fmod_ret';
 
 export interface NativeKernel {
-  setGlobals(values: Readonly<Record<string, number | bigint | boolean>>): void;
+  setGlobals(values: Readonly<Record<string, number | bigint | boolean | Uint8Array>>): void;
   /** @returns the programs left out because the kernel lacks their hook */
-  load(options: { pin?: string; attachment: Attachment }): string[];
+  load(options: {
+    pin?: string;
+    attachment: Attachment;
+    previous?: Readonly<Record<string, number>>;
+  }): string[];
   attach(options: { pin?: string }): string[];
   close(): void;
   lookup(map: string, key: Uint8Array): Buffer | undefined;
   update(map: string, key: Uint8Array, value: Uint8Array): void;
+  /** @returns false if the key was there */
+  insert(map: string, key: Uint8Array, value: Uint8Array): boolean;
   delete(map: string, key: Uint8Array): boolean;
   keys(map: string): Buffer;
   /** How many keys there are, and how many there can be. */
@@ -32,7 +38,10 @@ export interface NativeKernel {
   write(map: string, offset: number, bytes: Uint8Array): void;
   read(map: string, offset: number, length: number): Buffer;
   fd(map: string): number;
-  iterate(program: string): void;
+  /** @param map descriptor of the map that it goes over, if it goes over one */
+  iterate(program: string, map?: number): void;
+  /** An iterator will not be run any more, and the map that was taken over for it may go. */
+  forget(program: string, map: string): void;
   stats(): ProgramStats[];
 }
 
@@ -49,8 +58,26 @@ export interface Peer {
   readonly gids: readonly number[];
 }
 
+/** Bytes, and what is where in them. */
+export interface StructLayout {
+  readonly size: number;
+  readonly fields: Readonly<Record<string, { readonly offset: number; readonly size: number }>>;
+}
+
+/** What programs of another schema have pinned. */
+export interface NativePinned {
+  /** -1 = it is not there. */
+  fd(map: string): number;
+  keys(map: string): Buffer[];
+  lookup(map: string, key: Uint8Array): Buffer | undefined;
+  /** A structure as those programs had it. */
+  layout(struct: string): StructLayout | undefined;
+  close(): void;
+}
+
 export interface Addon {
   readonly Kernel: new (object: Uint8Array) => NativeKernel;
+  readonly Pinned: new (directory: string) => NativePinned;
   /** A batch is, for each record: u32 index of the ring, u32 length, the bytes, padding to 8. */
   readonly Rings: new (
     fds: readonly number[],
@@ -61,6 +88,7 @@ export interface Addon {
   hasFunction(name: string): boolean;
   gracePeriod(): void;
   store64(memory: Uint8Array, offset: number, value: bigint): void;
+  add64(memory: Uint8Array, offset: number, more: bigint): void;
   exchange64(memory: Uint8Array, offset: number, value: bigint): bigint;
   enableStats(): number;
   peer(fd: number): Peer;

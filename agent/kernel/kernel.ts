@@ -11,10 +11,9 @@ import {
   readObject,
 } from './addon.js';
 import { Arena } from './arena.js';
+import { removeDirectory, schemaDirectory, survey, unpinPrograms } from './pins.js';
+import { Previous, type TakeFold } from './previous.js';
 import { attachment } from './trouble.js';
-
-/** Changes when pinned maps or their contents can no longer be understood; pins of each live apart. */
-const SCHEMA = 'v1';
 
 const TRIM_DELAY_MS = 1000;
 
@@ -55,6 +54,12 @@ export class Kernel {
   readonly #settings: DataView;
   #rings: NativeRings | undefined;
   #generation = 0;
+  #missed = 0;
+  /** Programs of an earlier schema, in force beside these until `retirePrevious`. */
+  #previous: Previous | undefined;
+  /** Directories of pins that are of no use any more. */
+  readonly #remains: readonly string[];
+  readonly #failuresBefore = new Map<number, bigint>();
   #trimming: NodeJS.Timeout | undefined;
   readonly attachment: Attachment;
   /** Programs that this kernel has no hook for. */
@@ -70,7 +75,10 @@ export class Kernel {
     const addon = loadAddon();
     this.attachment = attachment(addon);
     this.#addon = addon;
-    const pin = options.pin === undefined ? undefined : `${options.pin}/${SCHEMA}`;
+    const pin = options.pin === undefined ? undefined : schemaDirectory(options.pin);
+    const pins = options.pin === undefined ? undefined : survey(options.pin);
+    this.#remains = pins?.remains ?? [];
+    if (pins?.before !== undefined) this.#previous = new Previous(addon, pins.before);
     if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
     this.#native = new addon.Kernel(readObject());
     try {
@@ -80,16 +88,22 @@ export class Kernel {
         through_security: this.attachment === 'fmod_ret',
         telemetry: options.telemetry ?? false,
         fold_window: options.foldWindowNs ?? 1_000_000_000n,
+        ...this.#previous?.globals,
       });
-      this.absent = this.#native.load({ pin, attachment: this.attachment });
+      this.absent = this.#native.load({ pin, attachment: this.attachment, previous: this.#previous?.maps });
       this.#workloads = new Uint8Array(this.#native.memory('workloads'));
       this.#folds = new Uint8Array(this.#native.memory('folds'));
       this.#settings = new DataView(this.#native.memory('settings'));
+      const settings = new Uint8Array(this.#settings.buffer);
+      this.#previous?.announce(this.#native, settings);
       this.#adoptTables();
       this.#native.iterate('adopt');
       this.#native.attach({ pin });
+      this.#previous?.carry(this.#native, settings);
     } catch (error) {
       this.#native.close();
+      // as if nothing had been: the programs before go on alone
+      if (this.#previous !== undefined && pin !== undefined) removeDirectory(pin);
       throw error;
     }
   }
@@ -248,11 +262,13 @@ export class Kernel {
   }
 
   /** Numbers that an agent before this one gave to workloads. */
-  usedBefore(): number[] {
-    const used: number[] = [];
+  usedBefore(): ReadonlySet<number> {
+    const used = new Set([...this.announcedPods().values(), ...this.announcedContainers().values()]);
+    for (const cgroup of this.boundCgroups()) used.add(this.bindingOf(cgroup)?.workload ?? 0);
     for (let id = 1; id < maps.workloads.entries; id++) {
-      if (this.#word(id, W.fields.set.offset) || this.#word(id, W.fields.round.offset)) used.push(id);
+      if (this.#word(id, W.fields.set.offset) || this.#word(id, W.fields.round.offset)) used.add(id);
     }
+    used.delete(0);
     return used;
   }
 
@@ -291,6 +307,24 @@ export class Kernel {
       if (gone.has(key.readBigUInt64LE(R.fields.home.offset))) this.#native.delete('roots', key);
     }
     for (const home of gone) this.#native.delete('homes', u64(home));
+  }
+
+  /**
+   * Once these programs enforce: those of an earlier schema end, and what they still had to tell is told, in these
+   * programs' layout.
+   */
+  async retirePrevious(onBatch: (batch: Buffer) => void, onFold: TakeFold): Promise<boolean> {
+    for (const directory of this.#remains) {
+      await unpinPrograms(directory);
+      removeDirectory(directory);
+    }
+    const previous = this.#previous;
+    if (previous === undefined) return false;
+    this.#previous = undefined;
+    const settings = new Uint8Array(this.#settings.buffer);
+    const failures = await previous.retire(this.#native, settings, this.#workloads, onBatch, onFold);
+    for (const [failure, count] of failures) this.#failuresBefore.set(failure, count);
+    return true;
   }
 
   /** Starts delivering records: `onBatch` gets many at once, see Addon.Rings. */
@@ -337,28 +371,63 @@ export class Kernel {
     }
   }
 
-  /** Exact numbers of what was denied and reported, and of events that found no room, by ring. */
-  counters(workload: number): { denied: bigint; matched: bigint; lost: readonly bigint[] } {
+  /** Exact numbers of what was denied and reported, and of events that found no room, by ring: `told` of them were told. */
+  counters(workload: number): {
+    denied: bigint;
+    matched: bigint;
+    lost: readonly bigint[];
+    told: readonly bigint[];
+  } {
     const view = new DataView(this.#workloads.buffer, workload * W.size, W.size);
     const lost = RINGS.map((_, i) => view.getBigUint64(W.fields.lost.offset + i * 8, true));
+    const told = RINGS.map((_, i) => view.getBigUint64(W.fields.told.offset + i * 8, true));
     return {
       denied: view.getBigUint64(W.fields.denied.offset, true),
       matched: view.getBigUint64(W.fields.matched.offset, true),
       lost,
+      told,
     };
   }
 
-  /** What failed inside the programs since they were loaded, by the names of enum failure. */
+  /** So many more events that found no room have been told; an agent after this one does not tell them again. */
+  toldLost(workload: number, ring: number, more: bigint): void {
+    this.#addon.add64(this.#workloads, workload * W.size + W.fields.told.offset + ring * 8, more);
+  }
+
+  /**
+   * What failed inside the programs, by the names of enum failure. FAILURE_MISSED: a program was not run, so its hook
+   * passed, because it was running on that processor already. It happens to fmod_ret programs only, on kernels that preempt.
+   */
   failures(): Map<string, number> {
     const all = new Map<string, number>();
     for (const [name, key] of Object.entries(enums.failure)) {
       if (name === 'FAILURE_COUNT') continue;
       const cpus = this.#native.lookup('failures', u32(key));
-      let sum = 0;
+      let sum = Number(this.#failuresBefore.get(key) ?? 0n);
       for (let i = 0; cpus !== undefined && i < cpus.length; i += 8) sum += Number(cpus.readBigUInt64LE(i));
       all.set(name, sum);
     }
+    all.set(
+      'FAILURE_MISSED',
+      this.#native.stats().reduce((sum, { missed }) => sum + missed, 0),
+    );
     return all;
+  }
+
+  /** What of it was not told yet, also by an agent before this one. */
+  takeFailures(): Map<string, number> {
+    const more = new Map<string, number>();
+    for (const [name, sum] of this.failures()) {
+      if (name === 'FAILURE_MISSED') {
+        more.set(name, sum - this.#missed);
+        this.#missed = sum;
+        continue;
+      }
+      const at = S.failures_told.offset + enums.failure[name as keyof typeof enums.failure] * 8;
+      more.set(name, sum - Number(this.#settings.getBigUint64(at, true)));
+      this.#settings.setBigUint64(at, BigInt(sum), true);
+    }
+    return more;
   }
 
   get tableBytes(): number {

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Addon, Attachment } from './addon.js';
+import { CannotTakeOver } from './pins.js';
 
 /** The kernel's active security modules, or undefined where they cannot be read. */
 export function activeLsms(): string[] | undefined {
@@ -40,7 +41,7 @@ export function attachment(addon: Addon): Attachment {
 export function kernelTrouble(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (error instanceof NoAttachment) return message;
+  if (error instanceof NoAttachment || error instanceof CannotTakeOver) return message;
   if (process.getuid?.() !== 0) {
     return `loading kernel programs needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); run as root: ${message}`;
   }

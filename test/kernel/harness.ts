@@ -155,6 +155,8 @@ export interface BelayOptions {
   readonly flags?: readonly string[];
   /** A folder to go on with, of an agent before this one. */
   readonly folder?: string;
+  /** Another build of the program than this one's. */
+  readonly main?: string;
 }
 
 /** `belay agent`, as people run it. */
@@ -182,7 +184,7 @@ export class Belay {
     this.#child = spawn(
       process.execPath,
       [
-        join(PROJECT, 'dist/cli/main.js'),
+        options.main ?? join(PROJECT, 'dist/cli/main.js'),
         ...['agent', '--policies', this.policyFolder, '--workloads', join(this.folder, 'workloads.yaml')],
         ...['--output', this.#output, '--ready-file', join(this.folder, 'ready')],
         ...(options.flags ?? []),
@@ -190,6 +192,15 @@ export class Belay {
       { stdio: ['ignore', 'ignore', 'pipe'] },
     );
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#takeLog(text));
+  }
+
+  /** As it starts; it may be told to end before it is ready. */
+  static spawn(options: BelayOptions): Belay {
+    return new Belay(options);
+  }
+
+  get ended(): boolean {
+    return this.#child.exitCode !== null;
   }
 
   static async start(options: BelayOptions): Promise<Belay> {

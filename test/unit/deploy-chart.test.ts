@@ -230,7 +230,7 @@ describe("the agent's pods", () => {
 
   test('take Belay off when that is what is asked for, without any capability', () => {
     const { initContainers, containers } = podOf(renderChart({ uninstall: true }));
-    expect(initContainers[0].command).toEqual(['rm', '-rf', '--', '/sys/fs/bpf/belay']);
+    expect(initContainers[0].args).toEqual(['uninstall', '--pin', '/sys/fs/bpf/belay']);
     expect(containers.map(({ name }: { name: string }) => name)).toEqual(['done']);
   });
 });
