@@ -8,8 +8,11 @@
 #include "name.h"
 #include "emit.h"
 #include "decide.h"
+#include "drift.h"
 #include "identity.h"
 #include "process.h"
+#include "protect.h"
+#include "privilege.h"
 #include "file.h"
 #include "network.h"
 #include "carry.h"
@@ -30,6 +33,7 @@ enum carried abi_carried;
 enum domain abi_domain;
 enum decide abi_decide;
 enum column abi_column;
+enum escape abi_escape;
 enum socket_kind abi_socket_kind;
 enum action abi_action;
 enum condition abi_condition;
@@ -40,3 +44,4 @@ enum verdict abi_verdict;
 enum event_flag abi_event_flag;
 enum failure abi_failure;
 enum binding_flag abi_binding_flag;
+enum built_in_rule abi_built_in_rule;

@@ -240,7 +240,13 @@ __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 	} else {
 		u32 none = HEADER_OF(t, none, s->domain & 15);
 
-		run_name(s, t.arena, s->domain & 15);
+		if (s->domain == DOMAIN_ESCAPE) {
+			/* not by the name in name[], which only the event needs */
+			s->cells = HEADER(t, cells);
+			s->row = STEP(t, s->cells, HEADER_OF(t, start, DOMAIN_ESCAPE), COLUMN_BYTE + s->escape);
+		} else {
+			run_name(s, t.arena, s->domain & 15);
+		}
 		object = EXCEPTION(t, s->cells, s->row, COLUMN_END, none);
 	}
 	judge_object(t, s->cells, object, s->classes, s->count, s->decide, s->held, &j);

@@ -16,6 +16,7 @@ enum schema { SCHEMA = SCHEMA_VERSION };
 #define PROGRAM_MAX 240 /* longer program names are cut, and the flag below says so */
 #define ARGUMENTS_MAX 512
 #define NAME_MAX_BYTES 4096
+#define AGENT_CGROUPS 6
 
 enum operation {
 	OPERATION_EXEC = 1,
@@ -41,6 +42,21 @@ enum operation {
 	OPERATION_LISTEN,
 	OPERATION_ACCEPT,
 	OPERATION_CAPABLE,
+	OPERATION_SIGNAL,
+	OPERATION_LIMIT, /* prlimit */
+	OPERATION_SCHEDULE,
+	OPERATION_MOUNT, /* in the order of enum escape, from here */
+	OPERATION_UMOUNT,
+	OPERATION_PIVOT_ROOT,
+	OPERATION_CHROOT,
+	OPERATION_PTRACE,
+	OPERATION_USER_NAMESPACE,
+	OPERATION_BPF,
+	OPERATION_PERF_EVENT,
+	OPERATION_KERNEL_MODULE,
+	OPERATION_KEXEC,
+	OPERATION_KERNEL_INTERFACE,
+	OPERATION_DEVICE_NODE,
 	OPERATION_CGROUP, /* a pod's or a container's cgroup was made; exec_id is its id, the object its path */
 };
 
@@ -95,7 +111,7 @@ struct event {
 	unsigned char family; /* AF_INET, AF_INET6, 0 = no address */
 	unsigned short port; /* host byte order */
 	unsigned short protocol; /* IPPROTO_* */
-	unsigned int capability;
+	unsigned int capability; /* its number; of OPERATION_BPF, the command */
 	unsigned char address[16];
 	char comm[16];
 	char data[];
@@ -123,6 +139,19 @@ struct settings {
 	unsigned int carried; /* tasks, so far */
 	unsigned int uncarried; /* of tasks and sockets there was no memory for */
 	unsigned long long failures_told[64]; /* by enum failure; the agent's, as told in struct workload */
+	/* The agent, for its protection. What is of a process is 0 while there is none. */
+	unsigned int agent; /* its process id on the node */
+	unsigned long long agent_credentials; /* its struct cred */
+	unsigned long long agent_cgroups[AGENT_CGROUPS]; /* ids of its cgroup and those above it, the root left out */
+	unsigned long long agent_pod; /* id of the cgroup above its own, if it runs in a pod; that stays */
+	unsigned long long pins_inode; /* of the directory of its pins; 0 = there are none */
+	unsigned int pins_device; /* as the kernel writes it: major << 20 | minor */
+};
+
+/* Rules that are in no policy. */
+enum built_in_rule {
+	RULE_UNNAMEABLE, /* what cannot be named is denied where any rule could apply */
+	RULE_SELF_PROTECTION = 0x7fffffff, /* workloads keep their hands off the agent */
 };
 
 /* Whose a cgroup is. */
@@ -159,6 +188,7 @@ enum failure {
 	FAILURE_PENDING, /* no state when a new program's arguments are judged: killed */
 	FAILURE_CGROUP, /* no room to let a new cgroup inherit: it is bound at the agent's next look */
 	FAILURE_LISTEN, /* no memory for a listener's state: listening is refused */
+	FAILURE_DRIFT, /* the root is no overlay, so what changed on it cannot be told from the image: passes as unchanged */
 	FAILURE_COUNT,
 };
 

@@ -11,8 +11,12 @@ int BPF_PROG(file_open, struct file *file)
 	struct caller c = {};
 	u32 decide;
 
+	if (protects_file(file))
+		ANSWER(true);
 	if (!find_caller(&c) || file->f_mode & FMODE_LAYER)
 		return 0;
+	if (opens_kernel(&c, file))
+		ANSWER(true);
 	decide = file->f_flags & FMODE_EXEC_FLAG ? DECIDE_LOAD : file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
 	ANSWER(judge_file(&c, file, decide, OPERATION_OPEN));
 }
@@ -25,6 +29,8 @@ int BPF_PROG(file_receive, struct file *file)
 
 	if (!find_caller(&c))
 		return 0;
+	if (opens_kernel(&c, file))
+		ANSWER(true);
 	ANSWER(judge_file(&c, file, file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ, OPERATION_RECEIVE));
 }
 
@@ -57,11 +63,23 @@ static __always_inline bool judge_change(struct path *path, struct dentry *dentr
 		ANSWER(judge_change(dir, dentry, operation)); \
 	}
 
-CHANGE_IN(path_unlink, OPERATION_UNLINK)
-CHANGE_IN(path_rmdir, OPERATION_RMDIR)
+#define REMOVAL_IN(hook, operation) \
+	SEC("lsm/" #hook) \
+	int BPF_PROG(hook, struct path *dir, struct dentry *dentry) \
+	{ \
+		ANSWER(protects_pin(dir, dentry, operation) || judge_change(dir, dentry, operation)); \
+	}
+
+REMOVAL_IN(path_unlink, OPERATION_UNLINK)
+REMOVAL_IN(path_rmdir, OPERATION_RMDIR)
 CHANGE_IN(path_mkdir, OPERATION_MKDIR, unsigned short mode)
-CHANGE_IN(path_mknod, OPERATION_CREATE, unsigned short mode, unsigned int dev)
 CHANGE_IN(path_symlink, OPERATION_SYMLINK, const char *target)
+
+SEC("lsm/path_mknod")
+int BPF_PROG(path_mknod, struct path *dir, struct dentry *dentry, unsigned short mode, unsigned int dev)
+{
+	ANSWER(makes_device(dir, dentry, mode, dev) || judge_change(dir, dentry, OPERATION_CREATE));
+}
 
 #define CHANGE_OF(hook, operation, ...) \
 	SEC("lsm/" #hook) \
@@ -208,7 +226,8 @@ static __always_inline bool judge_rename(struct path *old_dir, struct dentry *ol
 SEC("lsm/path_rename")
 int BPF_PROG(path_rename, struct path *old_dir, struct dentry *old, struct path *new_dir, struct dentry *new)
 {
-	ANSWER(judge_rename(old_dir, old, new_dir, new));
+	ANSWER(protects_pin(old_dir, old, OPERATION_RENAME) || protects_pin(new_dir, new, OPERATION_RENAME) ||
+	       judge_rename(old_dir, old, new_dir, new));
 }
 
 #endif

@@ -244,6 +244,46 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 	return 0;
 }
 
+#define CGROUP_ABOVE(cgroup) ({ \
+	struct cgroup_subsys_state *up_ = BPF_CORE_READ(cgroup, self.parent); \
+	up_ ? (void *)up_ - bpf_core_field_offset(struct cgroup, self) : NULL; })
+
+/* Whether a task is in the agent's pod, at most two cgroups below the pod's. */
+static __always_inline bool is_in_agents_pod(struct settings *set, struct task_struct *task)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+
+	if (!set || !set->agent_pod)
+		return false;
+	for (int i = 0; i < 3 && cgroup; i++) {
+		if (BPF_CORE_READ(cgroup, kn, id) == set->agent_pod)
+			return true;
+		cgroup = CGROUP_ABOVE(cgroup);
+	}
+	return false;
+}
+
+/* Who reads the iterator is the agent: nobody else can. */
+static __always_inline void note_agent(struct settings *set)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp), *above = CGROUP_ABOVE(cgroup);
+	struct subject *who = bpf_task_storage_get(&tasks, task, 0, 0);
+
+	for (int i = 0; i < AGENT_CGROUPS; i++) {
+		/* all but the root, which is above none */
+		set->agent_cgroups[i] = above ? BPF_CORE_READ(cgroup, kn, id) : 0;
+		if (!i && above && who && who->workload && who->workload != set->host)
+			set->agent_pod = BPF_CORE_READ(above, kn, id);
+		if (!above)
+			continue;
+		cgroup = above;
+		above = CGROUP_ABOVE(cgroup);
+	}
+	set->agent_credentials = (u64)task->real_cred;
+	set->agent = task->tgid;
+}
+
 /* Where the names of a cgroup's tasks are given from: the mount namespace of its first program. joined: there was one. */
 static __always_inline u64 settle(struct scratch *s, struct task_struct *task, u64 cgroup, bool *joined)
 {
@@ -256,7 +296,7 @@ static __always_inline u64 settle(struct scratch *s, struct task_struct *task, u
 	if (!ns)
 		return 0;
 	id = mounts_id(ns);
-	take_originals(s, (u64)ns, id);
+	take_originals(s, (u64)ns, id, (u64)BPF_CORE_READ(task, fs, root.mnt, mnt_sb));
 	bpf_map_update_elem(&cgroup_homes, &cgroup, &id, BPF_NOEXIST);
 	return id;
 }
@@ -283,12 +323,12 @@ static __always_inline void take_program(struct scratch *s, struct task_struct *
 static __always_inline void mark(struct settings *set, struct subject *who)
 {
 	struct workload *w = bpf_map_lookup_elem(&workloads, &who->workload);
-	u32 *round = bpf_map_lookup_elem(&homes, &who->home);
+	struct home *home = bpf_map_lookup_elem(&homes, &who->home);
 
 	if (w)
 		w->round = set->round;
-	if (round)
-		*round = set->round;
+	if (home)
+		home->round = set->round;
 }
 
 /* Read by the agent after it has written `cgroups`: the tasks that are in a workload's cgroup already, and those whose
@@ -309,6 +349,8 @@ int adopt(struct bpf_iter__task *ctx)
 
 	if (!task || !set)
 		return 0;
+	if (!BPF_CORE_READ(ctx->meta, seq_num))
+		note_agent(set);
 	if (BPF_CORE_READ(task, tgid) == 1 && !host_mounts) {
 		ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
 		if (ns)
@@ -322,6 +364,8 @@ int adopt(struct bpf_iter__task *ctx)
 		b = bpf_map_lookup_elem(&cgroups, &cgroup);
 		if (b && b->workload != who->workload)
 			who->workload = b->workload;
+		if (is_in_agents_pod(set, task))
+			who->flags |= SUBJECT_AGENT;
 		mark(set, who);
 		return 0;
 	}

@@ -57,9 +57,12 @@ typedef struct { u32 val; } kgid_t;
 struct list_head { struct list_head *next, *prev; };
 struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 
-struct super_block { unsigned long s_flags; unsigned long s_magic; };
+struct file_system_type { const char *name; };
+struct super_block { u32 s_dev; unsigned long s_flags; unsigned long s_magic; struct file_system_type *s_type; };
 struct inode {
 	unsigned short i_mode;
+	u32 i_rdev;
+	unsigned long i_ino;
 	kuid_t i_uid;
 	struct super_block *i_sb;
 };
@@ -99,9 +102,12 @@ struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; };
 struct mm_struct { unsigned long arg_start, arg_end; struct file *exe_file; };
 struct cred { kuid_t uid; kgid_t gid; kuid_t fsuid; };
 struct upid { int nr; };
-struct pid { unsigned int level; struct upid numbers[1]; };
+struct hlist_node { struct hlist_node *next; };
+struct hlist_head { struct hlist_node *first; };
+struct pid { unsigned int level; struct hlist_head tasks[4]; struct upid numbers[1]; };
 struct tty_struct;
 struct signal_struct { struct pid *pids[4]; struct tty_struct *tty; };
+struct fs_struct { struct path root; };
 struct nsproxy { struct mnt_namespace *mnt_ns; };
 struct kernfs_node { const char *name; u64 id; };
 struct cgroup;
@@ -119,9 +125,12 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct mm_struct *mm;
 	const struct cred *cred;
+	const struct cred *real_cred;
 	struct signal_struct *signal;
+	struct fs_struct *fs;
 	struct nsproxy *nsproxy;
 	struct pid *thread_pid;
+	struct hlist_node pid_links[4]; /* by PIDTYPE_*, of which 0 is PIDTYPE_PID */
 	struct css_set *cgroups;
 	struct bpf_local_storage *bpf_storage;
 	unsigned in_execve : 1;
@@ -134,6 +143,7 @@ struct linux_binprm {
 	int argc;
 };
 struct iattr { unsigned int ia_valid; };
+struct ovl_inode { struct inode vfs_inode; struct dentry *__upperdentry; };
 struct proc_inode { struct pid *pid; struct inode vfs_inode; };
 
 typedef struct { int counter; } atomic_t;
@@ -154,8 +164,16 @@ struct sk_buff { unsigned char *head; u16 network_header; u16 transport_header; 
 struct sockaddr { unsigned short sa_family; };
 struct msghdr { void *msg_name; int msg_namelen; unsigned int msg_flags; };
 
-struct bpf_iter_meta;
+struct bpf_map;
+struct bpf_prog_aux { u32 used_map_cnt; struct bpf_map **used_maps; };
+struct bpf_prog { struct bpf_prog_aux *aux; };
+struct bpf_iter_meta { u64 seq_num; };
 struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; };
+
+/* Numbered anew by 6.x and 7.x kernels; these names stay. */
+enum kernel_read_file_id { READING_MODULE = 2, READING_KEXEC_IMAGE = 3, READING_KEXEC_INITRAMFS = 4 };
+enum kernel_read_file_id___compressed { READING_MODULE_COMPRESSED = 3 };
+enum kernel_load_data_id { LOADING_MODULE = 2, LOADING_KEXEC_IMAGE = 3, LOADING_KEXEC_INITRAMFS = 4 };
 
 #pragma clang attribute pop
 
@@ -193,11 +211,25 @@ struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 s
 
 #define S_IFMT 0170000
 #define S_IFREG 0100000
+#define S_IFCHR 0020000
+#define S_IFBLK 0060000
 #define S_IFDIR 0040000
 #define S_ISREG(m) (((m) & S_IFMT) == S_IFREG)
 #define S_ISDIR(m) (((m) & S_IFMT) == S_IFDIR)
 #define SB_KERNMOUNT (1 << 22) /* include/linux/fs.h: mounted by the kernel itself (memfd, pipes) */
 #define PROC_SUPER_MAGIC 0x9fa0
+#define SYSFS_MAGIC 0x62656572
+#define CGROUP_SUPER_MAGIC 0x27e0eb /* version 1 */
+#define BINFMTFS_MAGIC 0x42494e4d
+#define DEBUGFS_MAGIC 0x64626720
+#define TRACEFS_MAGIC 0x74726163
+#define SECURITYFS_MAGIC 0x73636673
+#define EFIVARFS_MAGIC 0xde5e81e4
+#define BPF_FS_MAGIC 0xcafe4a11
+#define CGROUP2_SUPER_MAGIC 0x63677270
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define MEM_MAJOR 1
+#define PTRACE_MODE_ATTACH 2
 #define PROT_READ 1
 #define PROT_EXEC 4
 #define READ_IMPLIES_EXEC 0x0400000

@@ -368,13 +368,13 @@ static long take_step(u32 i, struct walk *w)
 	return 0;
 }
 
-/* Notes the mounts of a namespace as originals, once. */
-static __noinline void take_originals(struct scratch *s, u64 ns, u64 id)
+/* Notes the mounts of a namespace as originals, once, and the super block that its first program calls "/". */
+static __noinline void take_originals(struct scratch *s, u64 ns, u64 id, u64 root)
 {
 	struct settings *set = get_settings();
 	struct walk w = { s };
 	/* newer than any look at all tasks, so that it is not given up before its first task is met */
-	u32 round = set ? set->round + 1 : 1;
+	struct home home = { set ? set->round + 1 : 1, root };
 
 	if (bpf_map_lookup_elem(&homes, &id))
 		return;
@@ -382,7 +382,7 @@ static __noinline void take_originals(struct scratch *s, u64 ns, u64 id)
 	s->visit = s->visit_root = (u64)BPF_CORE_READ((struct mnt_namespace *)ns, root);
 	s->visit_ascend = 0;
 	bpf_loop(1 << 17, take_step, &w, 0);
-	if (bpf_map_update_elem(&homes, &id, &round, BPF_ANY))
+	if (bpf_map_update_elem(&homes, &id, &home, BPF_ANY))
 		count_failure(FAILURE_MOUNTS_FULL);
 }
 

@@ -3,6 +3,7 @@
 #ifndef BELAY_PROCESS_H
 #define BELAY_PROCESS_H
 
+#include "drift.h"
 #include "identity.h"
 
 /* Once per exec, before anything else: brings in whoever execs in a workload's cgroup from outside. */
@@ -51,7 +52,7 @@ int BPF_PROG(bprm_creds_for_exec, struct linux_binprm *bprm)
 	who->workload = b->workload;
 	who->cgroup = cgroup;
 	who->home = settle(s, task, cgroup, &joined);
-	who->flags = SUBJECT_UNSTARTED | (joined ? SUBJECT_JOINED : 0);
+	who->flags = SUBJECT_UNSTARTED | (joined ? SUBJECT_JOINED : 0) | (is_in_agents_pod(set, task) ? SUBJECT_AGENT : 0);
 	give_scratch(s);
 	return 0;
 }
@@ -100,10 +101,12 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 	if (c.subject->flags & SUBJECT_JOINED && c.subject->flags & SUBJECT_UNSTARTED &&
 	    judge_preset(&c, PRESET_EXEC, OPERATION_EXEC))
 		ANSWER(true);
+	file = bprm->file;
+	if (judge_drift(&c, &file->f_path, OPERATION_EXEC))
+		ANSWER(true);
 	s = take_scratch();
 	if (!s)
 		ANSWER(true);
-	file = bprm->file;
 	s->flags = 0;
 	if (is_active(&c, DOMAIN_PROGRAM, DECIDE_EXEC)) {
 		denied = judge_dentry(s, &c, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt),
@@ -295,7 +298,7 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	/* exec loads the program that it has asked about; by itself exe_file says little, since prctl sets it */
 	if (BPF_CORE_READ_BITFIELD_PROBED(task, in_execve) && (u64)file == (u64)BPF_CORE_READ(task, mm, exe_file))
 		return 0;
-	ANSWER(judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
+	ANSWER(judge_drift(&c, &file->f_path, OPERATION_MAP) || judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
 }
 
 /* What a mapped file was opened by. From 6.8 on a mapping of an overlay's file holds the layer's, whose f_path is
@@ -322,12 +325,14 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, u
 	file = BPF_CORE_READ(vma, vm_file);
 	if (!file)
 		ANSWER(judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP));
+	path = opened_path(file);
+	if (judge_drift(&c, path, OPERATION_MAP))
+		ANSWER(true);
 	if (!is_active(&c, DOMAIN_PROGRAM, DECIDE_MAP))
 		return 0;
 	s = take_scratch();
 	if (!s)
 		ANSWER(true);
-	path = opened_path(file);
 	dentry = BPF_CORE_READ(path, dentry);
 	denied = judge_dentry(s, &c, (u64)dentry, (u64)real_mount(BPF_CORE_READ(path, mnt)),
 			      (u64)BPF_CORE_READ(dentry, d_inode), DECIDE_MAP, OPERATION_MAP);

@@ -43,6 +43,7 @@ struct {
 enum subject_flag {
 	SUBJECT_UNSTARTED = 1, /* the container runtime, not yet the container: not judged until its exec is done */
 	SUBJECT_JOINED = 2, /* came from outside into a workload that was running */
+	SUBJECT_AGENT = 8, /* of the agent's own pod: nothing is kept from it */
 	SUBJECT_PROGRAM_CUT = 4, /* program[] holds the end of a longer name */
 	SUBJECT_CARRIED = 8, /* as another schema's programs knew it, and no exec since */
 };
@@ -173,13 +174,18 @@ struct {
 	__type(value, u64);
 } roots SEC(".maps");
 
-/* Mount namespaces whose originals have been taken -> the last look at all tasks that met one of theirs. */
+/* A mount namespace whose originals have been taken. */
+struct home {
+	u32 round; /* of the last look at all tasks that met one of its */
+	u64 root; /* the super block of its first program's root: in a container, its image */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4 * MAX_WORKLOADS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u64);
-	__type(value, u32);
+	__type(value, struct home);
 } homes SEC(".maps");
 
 /* A cached decision, valid while all that it was made from is unchanged. sum guards against two CPUs
@@ -273,6 +279,7 @@ struct scratch {
 	u8 domain;
 	u8 event_flags;
 	u8 count; /* of classes */
+	u8 escape; /* enum escape, of a question in DOMAIN_ESCAPE; then name[] is what the event says */
 	u8 address[16];
 	u16 classes[4];
 	struct cached fresh; /* a cache entry in the making */

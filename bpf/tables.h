@@ -49,6 +49,7 @@ enum domain {
 	DOMAIN_BIND, /* protocol, local port high, low: rules that hold whoever the peer will be */
 	DOMAIN_SOCKET, /* one byte, enum socket_kind */
 	DOMAIN_CAPABILITY, /* one byte, the capability's number */
+	DOMAIN_ESCAPE, /* one byte, enum escape */
 	DOMAIN_COUNT,
 };
 
@@ -87,6 +88,23 @@ enum socket_kind {
 	SOCKET_OTHER_RDM,
 	SOCKET_OTHER_SEQPACKET,
 	SOCKET_KIND_COUNT,
+};
+
+/* What a workload hardly needs, and an intruder does to get out of it. Adding one: the end, before the count. */
+enum escape {
+	ESCAPE_MOUNT, /* mounting, remounting, attaching what was mounted elsewhere */
+	ESCAPE_UMOUNT,
+	ESCAPE_PIVOT_ROOT,
+	ESCAPE_CHROOT,
+	ESCAPE_PTRACE, /* taking hold of another process: ptrace, process_vm_*, pidfd_getfd, /proc/PID/mem */
+	ESCAPE_USER_NAMESPACE,
+	ESCAPE_BPF, /* bpf(2) */
+	ESCAPE_PERF_EVENT, /* perf_event_open(2) */
+	ESCAPE_KERNEL_MODULE, /* loading one, or making the kernel load one */
+	ESCAPE_KEXEC,
+	ESCAPE_KERNEL_INTERFACE, /* files by which the kernel is told what to run, or changed */
+	ESCAPE_DEVICE_NODE, /* making one of a device; opening a disk, or memory, raw */
+	ESCAPE_COUNT,
 };
 
 enum action {
@@ -140,6 +158,7 @@ struct decision {
 enum preset {
 	PRESET_ANONYMOUS_MAP, /* anonymousMapExec: anonymous memory becomes executable */
 	PRESET_EXEC, /* exec: a process that joined a running container from outside */
+	PRESET_DRIFT, /* process.drift: a program or library that is not of the container's image */
 	PRESET_COUNT,
 };
 
@@ -152,7 +171,8 @@ struct set_header {
 	unsigned int ndecisions;
 	unsigned int rules;
 	unsigned int nrules;
-	unsigned int active[DOMAIN_COUNT]; /* bit 1 << enum decide: some name has a verdict or audit for it */
+	/* bit 1 << enum decide: some name has a verdict or audit for it; of DOMAIN_ESCAPE, bit 1 << enum escape: some rule has */
+	unsigned int active[DOMAIN_COUNT];
 	unsigned int start[DOMAIN_COUNT]; /* the automaton's first state */
 	unsigned int none[DOMAIN_COUNT]; /* object class of what no rule names */
 	unsigned int unnamed; /* object class of files that have no name: memfd, deleted, ... */

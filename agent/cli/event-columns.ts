@@ -81,6 +81,8 @@ function verdict({ verdict: what, dryRun }: AlertRecord): string {
 export function objectText(o: ObjectRecord): string {
   if (o.path) return o.unnamed ? '(no name)' : o.access ? `${o.path} (${o.access})` : o.path;
   if (o.capability) return o.capability;
+  if (o.name) return o.name;
+  if (o.command) return `command ${o.command}`;
   if (!o.address)
     return o.port ? `${o.protocol} port ${o.port}` : o.socket ? `${o.socket} socket` : '(no name)';
   return `${o.protocol} ${o.address.includes(':') ? `[${o.address}]` : o.address}:${o.port ?? 0}`;

@@ -22,6 +22,11 @@ const FAMILIES: readonly Family[] = [
     hooks: ['bprm_creds_for_exec', 'bprm_check_security', 'bprm_committed_creds', 'task_alloc'],
   },
   { family: 'process', rules: 'ld.so, dlopen, anonymousMapExec', hooks: ['mmap_file', 'file_mprotect'] },
+  {
+    family: 'process',
+    rules: 'drift, where the root is an overlay',
+    hooks: ['bprm_check_security', 'mmap_file', 'file_mprotect'],
+  },
   { family: 'process', rules: 'allowedArgs, presets exec and filelessExec', hooks: ['bprm_committed_creds'] },
   { family: 'file', rules: 'open', hooks: ['file_open', 'file_receive'] },
   {
@@ -64,6 +69,47 @@ const FAMILIES: readonly Family[] = [
     hooks: ['socket_bind', 'socket_listen', 'socket_accept', 'inet_conn_request'],
   },
   { family: 'capabilities', rules: 'matchCapabilities', hooks: ['capable'] },
+  {
+    family: 'escape',
+    rules: 'mount, umount, pivot_root, chroot',
+    hooks: [
+      'sb_mount',
+      'move_mount',
+      'sb_kern_mount',
+      'sb_remount',
+      'sb_umount',
+      'sb_pivotroot',
+      'path_chroot',
+    ],
+  },
+  { family: 'escape', rules: 'ptrace', hooks: ['ptrace_access_check', 'ptrace_traceme'] },
+  { family: 'escape', rules: 'user_namespace', hooks: ['userns_create'] },
+  { family: 'escape', rules: 'bpf, perf_event', hooks: ['bpf', 'perf_event_open'] },
+  {
+    family: 'escape',
+    rules: 'kernel_module, kexec',
+    hooks: ['kernel_module_request', 'kernel_read_file', 'kernel_load_data'],
+  },
+  { family: 'escape', rules: 'kernel_interface, device_node', hooks: ['file_open', 'path_mknod'] },
+  {
+    family: 'agent',
+    rules: 'its own protection',
+    hooks: [
+      'task_kill',
+      'task_setscheduler',
+      'task_setnice',
+      'task_movememory',
+      'task_prlimit',
+      'ptrace_access_check',
+      'bpf_map',
+      'bpf_prog',
+      'path_unlink',
+      'path_rmdir',
+      'path_rename',
+      'sb_umount',
+      'file_open',
+    ],
+  },
 ];
 
 const NOT_YET: readonly (readonly [string, string])[] = [

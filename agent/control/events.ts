@@ -261,8 +261,11 @@ export function blockMessage(alert: AlertRecord): string {
   return `${done} ${operation}${what && ` of ${what}`}${program} ${by}${message && `: ${message}`}`;
 }
 
-function objectName({ path, unnamed, capability, socket, protocol, address, port }: ObjectRecord): string {
+function objectName(object: ObjectRecord): string {
+  const { path, unnamed, capability, command, name, socket, protocol, address, port } = object;
   if (capability !== undefined) return capability;
+  if (command !== undefined) return `command ${command}`;
+  if (name !== undefined) return name;
   if (path !== undefined) return path === '' && unnamed ? 'a file without a name' : path;
   const peer =
     address === undefined ? '' : ` ${address.includes(':') ? `[${address}]` : address}:${port ?? 0}`;

@@ -1,6 +1,6 @@
 import { enums } from '../kernel/abi.js';
 import type { Attribution } from '../kernel/enforcer.js';
-import { CAPABILITIES } from '../policy/schema/words.js';
+import { CAPABILITIES, ESCAPES } from '../policy/schema/words.js';
 import { podOfCgroup } from '../workload/cgroup-names.js';
 import type { RawEvent } from './decode.js';
 
@@ -29,7 +29,7 @@ export interface AlertRecord {
   readonly owner?: OwnerRecord;
   /** Absent when a packet arrived and nobody acted. */
   readonly process?: ProcessRecord;
-  /** Process, File, Network or Capabilities. */
+  /** Process, File, Network, Capabilities or Escape. */
   readonly class: string;
   readonly operation: string;
   readonly object: ObjectRecord;
@@ -84,6 +84,10 @@ export interface ObjectRecord {
   readonly address?: string;
   readonly port?: number;
   readonly capability?: string;
+  /** Of bpf(2), by its number in linux/bpf.h. */
+  readonly command?: number;
+  /** What has no path: a file system's type, a kernel module, another process's program. */
+  readonly name?: string;
 }
 
 /** A program started in a workload (telemetry). */
@@ -152,6 +156,10 @@ export type BelayRecord = AlertRecord | ExecRecord | GapRecord | FailureRecord |
 
 const O = enums.operation;
 const FLAG = enums.event_flag;
+const BUILT_IN: Readonly<Record<number, string>> = {
+  [enums.built_in_rule.RULE_UNNAMEABLE]: 'unnameable',
+  [enums.built_in_rule.RULE_SELF_PROTECTION]: 'selfProtection',
+};
 
 /** `OPERATION_EXEC` is `exec`. */
 function names(of: Readonly<Record<string, number>>, prefix: string): readonly string[] {
@@ -174,12 +182,24 @@ const PROTOCOLS: Readonly<Record<number, string>> = {
   132: 'sctp',
 };
 
+function isEscape(operation: number): boolean {
+  return operation >= O.OPERATION_MOUNT && operation < O.OPERATION_MOUNT + ESCAPES.length;
+}
+
 function classOf({ operation, socketKind }: RawEvent): string {
   // connecting to a unix socket's name is writing to a file
   if (operation === O.OPERATION_CONNECT && SOCKETS[socketKind] === 'kind-count') return 'File';
   if (operation === O.OPERATION_CAPABLE) return 'Capabilities';
+  if (isEscape(operation)) return 'Escape';
   if (operation >= O.OPERATION_SOCKET && operation <= O.OPERATION_ACCEPT) return 'Network';
-  return operation === O.OPERATION_EXEC || operation === O.OPERATION_MAP ? 'Process' : 'File';
+  const process: readonly number[] = [
+    O.OPERATION_EXEC,
+    O.OPERATION_MAP,
+    O.OPERATION_SIGNAL,
+    O.OPERATION_LIMIT,
+    O.OPERATION_SCHEDULE,
+  ];
+  return process.includes(operation) ? 'Process' : 'File';
 }
 
 /** Bytes as text, and whether the text says all. */
@@ -201,6 +221,11 @@ function address(family: number, bytes: Buffer): string | undefined {
 function objectOf(raw: RawEvent): ObjectRecord {
   if (raw.operation === O.OPERATION_CAPABLE) {
     return { capability: CAPABILITIES[raw.capability] ?? String(raw.capability) };
+  }
+  if (isEscape(raw.operation)) {
+    if (raw.operation === O.OPERATION_BPF) return { command: raw.capability };
+    const { text: said, bytes } = text(raw.object);
+    return said.startsWith('/') ? { path: said, pathBytes: bytes } : said === '' ? {} : { name: said };
   }
   if (raw.family !== 0 || SOCKETS[raw.socketKind] !== 'kind-count') {
     return {
@@ -283,7 +308,7 @@ export function alertRecord(
     policy: rule?.policy ?? '',
     policyNamespace: rule?.namespace ?? '',
     // 0: the programs deny by themselves what they cannot name
-    rule: raw.rule === 0 ? 'unnameable' : (rule?.rule ?? ''),
+    rule: BUILT_IN[raw.rule] ?? rule?.rule ?? '',
     ruleId: raw.rule,
     generation: raw.generation,
     action: ACTIONS[raw.action] ?? '',

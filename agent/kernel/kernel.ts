@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { enums, maps, structs } from './abi.js';
@@ -97,6 +97,7 @@ export class Kernel {
       const settings = new Uint8Array(this.#settings.buffer);
       this.#previous?.announce(this.#native, settings);
       this.#adoptTables();
+      if (options.pin !== undefined) this.#protectPins(options.pin);
       this.#native.iterate('adopt');
       this.#native.attach({ pin });
       this.#previous?.carry(this.#native, settings);
@@ -106,6 +107,16 @@ export class Kernel {
       if (this.#previous !== undefined && pin !== undefined) removeDirectory(pin);
       throw error;
     }
+  }
+
+  /** Workloads leave the pins alone. */
+  #protectPins(directory: string): void {
+    const { ino, dev } = statSync(directory, { bigint: true });
+    // from glibc's form (gnu_dev_makedev) to the kernel's
+    const major = (dev >> 8n) & 0xfffn;
+    const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
+    this.#settings.setUint32(S.pins_device.offset, Number((major << 20n) | minor), true);
+    this.#settings.setBigUint64(S.pins_inode.offset, ino, true);
   }
 
   /** Tables that an agent before this one left in force. */

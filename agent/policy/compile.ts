@@ -10,10 +10,18 @@ import { isPostured, KindMatchers, SOCKETS_OF } from './kinds.js';
 import { enums } from './layout.js';
 import type { Diagnostic, Policy, Postures, Rule } from './model.js';
 import { NameMatchers } from './names.js';
-import { capabilityRank, FILELESS_RANK, protocolRank, UNNAMED_RANK } from './ranks.js';
+import {
+  capabilityRank,
+  escapeRank,
+  FILELESS_RANK,
+  HARDENED_RANK,
+  protocolRank,
+  UNNAMED_RANK,
+} from './ranks.js';
 import { writeRegion } from './region.js';
 import { emitAutomaton, emitObjectClasses } from './rows.js';
 import { BUILT_IN, type NumberedRule, numberRules, type RuleInfo } from './rules.js';
+import { ESCAPES } from './schema/words.js';
 import { subjectsOf } from './subjects.js';
 import { bounded, checkPatterns, fault, fitting, tooManyLists, tooManySubjects, Unfit } from './unfit.js';
 
@@ -95,7 +103,8 @@ class SetCompiler {
   };
   readonly #sockets = new KindMatchers();
   readonly #capabilities = new KindMatchers();
-  readonly #presets: Ballots[] = [noBallots(), noBallots()];
+  readonly #escapes = new KindMatchers();
+  readonly #presets: Ballots[] = [noBallots(), noBallots(), noBallots()];
   readonly #fileless = noBallots();
   readonly #argumentLists = new Map<string, number>();
 
@@ -160,6 +169,7 @@ class SetCompiler {
     );
     const capabilities = [question(Q.DECIDE_OTHER, this.#posture('capabilities'))];
     classify(this.#capabilities.automaton(bounds), this.#capabilities.all, () => capabilities);
+    classify(this.#escapes.automaton(bounds), this.#escapes.all, () => [question(Q.DECIDE_OTHER)]);
 
     const unnamed = this.#unnamed(decider, table);
     const presets = this.#presets.map((ballots) => {
@@ -182,6 +192,7 @@ class SetCompiler {
     const ofUnnamed = answersOf(table, decider, unnamed);
     active[D.DOMAIN_PROGRAM] |= ofUnnamed & PROGRAM_QUESTIONS;
     active[D.DOMAIN_FILE] |= ofUnnamed & ~PROGRAM_QUESTIONS;
+    active[D.DOMAIN_ESCAPE] = this.#escapes.all.reduce((mask, { kind }) => mask | (1 << kind), 0);
 
     const packed = cells.pack();
     const bytes = writeRegion(packed, table, {
@@ -219,7 +230,7 @@ class SetCompiler {
       }
     }
     if (faults.length > 0) throw new Unfit(faults);
-    for (const matchers of [this.#programs, this.#files, this.#sockets, this.#capabilities])
+    for (const matchers of [this.#programs, this.#files, this.#sockets, this.#capabilities, this.#escapes])
       matchers.finish();
     for (const domain of ADDRESS_DOMAINS) this.#addresses[domain].finish();
     for (const ballots of [...this.#presets, this.#fileless]) condense(ballots);
@@ -233,6 +244,10 @@ class SetCompiler {
       else if (rule.preset === 'exec') cast(this.#presets[enums.preset.PRESET_EXEC], numbered, 0, 1, 0);
       else if (rule.preset === 'anonymousMapExec') {
         cast(this.#presets[enums.preset.PRESET_ANONYMOUS_MAP], numbered, 0, 1, 0);
+      } else if (rule.preset === 'drift') {
+        cast(this.#presets[enums.preset.PRESET_DRIFT], numbered, 0, 1, 0);
+      } else if (rule.preset === 'hardened') {
+        this.#escapes.addRule(numbered, [...ESCAPES.keys()], HARDENED_RANK, -1);
       }
       return;
     }
@@ -245,6 +260,8 @@ class SetCompiler {
     }
     if (rule.class === 'capabilities') {
       this.#capabilities.addRule(numbered, [rule.capability], capabilityRank(rule), list);
+    } else if (rule.class === 'escape') {
+      this.#escapes.addRule(numbered, [ESCAPES.indexOf(rule.operation)], escapeRank(rule), list);
     } else if (rule.kind === 'protocol') {
       this.#sockets.addRule(numbered, SOCKETS_OF[rule.protocol], protocolRank(rule), list);
     } else {
@@ -320,7 +337,7 @@ function answersOf(table: DecisionTable, decider: Decider, objectClass: number):
 }
 
 function classOf(rule: Rule): PosturedClass | undefined {
-  if (rule.class === 'preset') return undefined;
+  if (rule.class === 'preset' || rule.class === 'escape') return undefined;
   if (rule.class !== 'network') return rule.class;
   return rule.kind === 'protocol' ? 'protocol' : rule.direction;
 }

@@ -50,7 +50,7 @@ interface KindMatcher extends Votes {
   readonly kind: number;
 }
 
-/** Rules about numbered things: kinds of socket, capabilities. Inputs of one byte. */
+/** Rules about numbered things: kinds of socket, capabilities, ways out. Inputs of one byte. */
 export class KindMatchers {
   readonly all: KindMatcher[] = [];
   readonly #byKind = new Map<number, KindMatcher>();

@@ -20,7 +20,8 @@ export const enums = {
     DOMAIN_BIND: 6,
     DOMAIN_SOCKET: 7,
     DOMAIN_CAPABILITY: 8,
-    DOMAIN_COUNT: 9,
+    DOMAIN_ESCAPE: 9,
+    DOMAIN_COUNT: 10,
   },
   decide: {
     DECIDE_EXEC: 0,
@@ -55,6 +56,21 @@ export const enums = {
     SOCKET_OTHER_SEQPACKET: 19,
     SOCKET_KIND_COUNT: 20,
   },
+  escape: {
+    ESCAPE_MOUNT: 0,
+    ESCAPE_UMOUNT: 1,
+    ESCAPE_PIVOT_ROOT: 2,
+    ESCAPE_CHROOT: 3,
+    ESCAPE_PTRACE: 4,
+    ESCAPE_USER_NAMESPACE: 5,
+    ESCAPE_BPF: 6,
+    ESCAPE_PERF_EVENT: 7,
+    ESCAPE_KERNEL_MODULE: 8,
+    ESCAPE_KEXEC: 9,
+    ESCAPE_KERNEL_INTERFACE: 10,
+    ESCAPE_DEVICE_NODE: 11,
+    ESCAPE_COUNT: 12,
+  },
   action: {
     ACTION_ALLOW: 1,
     ACTION_AUDIT: 2,
@@ -72,7 +88,8 @@ export const enums = {
   preset: {
     PRESET_ANONYMOUS_MAP: 0,
     PRESET_EXEC: 1,
-    PRESET_COUNT: 2,
+    PRESET_DRIFT: 2,
+    PRESET_COUNT: 3,
   },
 } as const;
 
@@ -89,7 +106,7 @@ export const structs = {
   entry: { size: 8, verdict: 0, audit: 4 },
   decision: { size: 48 },
   set_header: {
-    size: 160,
+    size: 180,
     magic: 0,
     regionSize: 4,
     cells: 8,
@@ -99,10 +116,10 @@ export const structs = {
     rules: 24,
     nrules: 28,
     active: 32,
-    start: 68,
-    none: 104,
-    unnamed: 140,
-    presets: 144,
+    start: 72,
+    none: 112,
+    unnamed: 152,
+    presets: 156,
   },
 } as const;
 

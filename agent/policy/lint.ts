@@ -127,6 +127,8 @@ function objectKey(rule: Rule): string {
       return JSON.stringify([rule.class, matcherKey(rule.match), sources]);
     case 'capabilities':
       return JSON.stringify([rule.class, rule.capability, sources]);
+    case 'escape':
+      return JSON.stringify([rule.class, rule.operation, sources]);
     case 'preset':
       return JSON.stringify([rule.class, rule.preset]);
     case 'network':

@@ -1,4 +1,12 @@
-import type { ACTIONS, MODES, PRESET_ACTIONS, PRESETS, PROTOCOLS, TRANSPORTS } from './schema/words.js';
+import type {
+  ACTIONS,
+  ESCAPES,
+  MODES,
+  PRESET_ACTIONS,
+  PRESETS,
+  PROTOCOLS,
+  TRANSPORTS,
+} from './schema/words.js';
 
 /**
  * What a policy says, once it has been read and found valid: the one form that the parser produces and
@@ -91,7 +99,14 @@ export interface CapabilityRule extends RuleBase {
   readonly name: string;
 }
 
-export type PresetName = (typeof PRESETS)[number];
+/** Denied where an enforced rule says so; Allow is an exception, and makes no allow-list. */
+export interface EscapeRule extends RuleBase {
+  readonly class: 'escape';
+  readonly operation: (typeof ESCAPES)[number];
+}
+
+/** `drift` is written in `process`, not among the presets. */
+export type PresetName = (typeof PRESETS)[number] | 'drift';
 
 export interface PresetRule extends Omit<RuleBase, 'sources'> {
   readonly class: 'preset';
@@ -99,7 +114,7 @@ export interface PresetRule extends Omit<RuleBase, 'sources'> {
   readonly action: (typeof PRESET_ACTIONS)[number];
 }
 
-export type Rule = NameRule | ProtocolRule | AddressRule | CapabilityRule | PresetRule;
+export type Rule = NameRule | ProtocolRule | AddressRule | CapabilityRule | EscapeRule | PresetRule;
 
 export type LabelRequirement =
   | { readonly key: string; readonly operator: 'In' | 'NotIn'; readonly values: readonly string[] }

@@ -43,6 +43,12 @@ export function capabilityRank(rule: { readonly sources: readonly Matcher[] }): 
   return sourceRank(rule) | BASE_RANK;
 }
 
+/** An operation by its name says more than the preset, which is about all of them. */
+export const HARDENED_RANK = BASE_RANK;
+export function escapeRank(rule: { readonly sources: readonly Matcher[] }): number {
+  return sourceRank(rule) | BASE_RANK | 1;
+}
+
 function sourceRank(rule: { readonly sources: readonly Matcher[] }): number {
   return rule.sources.length > 0 ? SOURCE_RANK : 0;
 }

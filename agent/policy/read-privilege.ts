@@ -1,10 +1,10 @@
 import { asText, type Fields, short } from './fields.js';
-import { type Common, inherit } from './inherit.js';
+import { type Common, inherit, warnBelayOnly } from './inherit.js';
 import { readSources } from './matcher.js';
-import type { CapabilityRule, PolicyKind, PresetRule } from './model.js';
-import { CAPABILITY_RULE, PRESET_RULE, SECTIONS } from './schema/rules.js';
+import type { CapabilityRule, EscapeRule, PolicyKind, PresetRule } from './model.js';
+import { CAPABILITY_RULE, ESCAPE_RULE, PRESET_RULE, SECTIONS } from './schema/rules.js';
 import { fieldNames } from './schema/shape.js';
-import { CAPABILITIES, CAPABILITY_SPELLINGS, PRESET_ACTIONS, PRESETS } from './schema/words.js';
+import { CAPABILITIES, CAPABILITY_SPELLINGS, ESCAPES, PRESET_ACTIONS, PRESETS } from './schema/words.js';
 import { suggestion } from './vocabulary.js';
 
 /** The rules of a `capabilities` section. */
@@ -35,6 +35,36 @@ function readCapabilityRule(item: Fields, outer: Common, kind: PolicyKind): Capa
     '; write a name from capabilities(7), without CAP_';
   item.source.error(node, `unknown capability "${short(written)}" in ${item.what}${advice}`);
   return undefined;
+}
+
+/** The rules of an `escape` section. */
+export function readEscapeRules(section: Fields, outer: Common, kind: PolicyKind): EscapeRule[] {
+  section.allow(fieldNames(SECTIONS.escape));
+  const common = inherit(section, outer, kind);
+  return section.list('matchOperations', 'escape.matchOperations').flatMap((item) => {
+    item.allow(fieldNames(ESCAPE_RULE));
+    item.required('operation', `write one of ${ESCAPES.join(', ')}`);
+    const operation = item.has('operation') ? item.choice('operation', ESCAPES) : undefined;
+    const rule = {
+      id: item.what,
+      at: item.source.at(item.node),
+      class: 'escape' as const,
+      ...inherit(item, common, kind),
+      sources: readSources(item, kind),
+    };
+    return operation === undefined ? [] : [{ ...rule, operation }];
+  });
+}
+
+/** `drift` of a `process` section. */
+export function readDrift(process: Fields, outer: Common, kind: PolicyKind): PresetRule[] {
+  const action = process.has('drift') ? process.choice('drift', PRESET_ACTIONS) : undefined;
+  if (action === undefined) return [];
+  warnBelayOnly(process, kind, ['drift']);
+  const at = process.source.at(process.entry('drift')?.key ?? process.node);
+  return [
+    { ...inherit(process, outer, kind), id: 'process.drift', at, class: 'preset', preset: 'drift', action },
+  ];
 }
 
 /** The rules of the `presets` list, which is its own section. */

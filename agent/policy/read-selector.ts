@@ -90,9 +90,8 @@ function labelHints(selector: Fields): Record<string, string> {
   const advice = (name: string) => `labels go under matchLabels: write matchLabels: {${name}: ...}`;
   const hints: Record<string, string> = {};
   for (const { name, value } of selector.entries()) {
-    const known = /^(match|process$|file$|network$|action$|severity$|tags$|message$|capabilities$)/.test(
-      name,
-    );
+    const known =
+      /^(match|process$|file$|network$|action$|severity$|tags$|message$|capabilities$|escape$)/.test(name);
     if (known) hints[name] = 'move it out of the selector, to the left';
     else if (isScalar(value)) hints[name] = advice(name);
   }

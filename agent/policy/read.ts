@@ -5,7 +5,7 @@ import { checkLimits } from './limits.js';
 import type { Diagnostic, Policy, PolicyKind, Rule } from './model.js';
 import { readNameRules } from './read-names.js';
 import { readNetworkRules } from './read-network.js';
-import { readCapabilityRules, readPresets } from './read-privilege.js';
+import { readCapabilityRules, readDrift, readEscapeRules, readPresets } from './read-privilege.js';
 import { readSelector } from './read-selector.js';
 import { checkSyscalls } from './read-syscalls.js';
 import { POLICIES } from './schema/policies.js';
@@ -223,7 +223,7 @@ function allowSpec(spec: Fields, kind: PolicyKind): void {
     [other]: `a ${kind} selects by ${selector}`,
     matchLabels: `labels go under ${selector}: {matchLabels: ...}`,
   });
-  warnBelayOnly(spec, kind, ['mode']);
+  warnBelayOnly(spec, kind, ['mode', 'escape']);
   for (const name of ['apparmor', 'selinux']) {
     const entry = spec.entry(name);
     if (spec.text(name) !== undefined && entry !== undefined)
@@ -238,14 +238,18 @@ function readRules(spec: Fields, kind: PolicyKind): Rule[] {
   const file = section('file');
   const network = section('network');
   const capabilities = section('capabilities');
+  const escapes = section('escape');
   const syscalls = section('syscalls');
   if (syscalls !== undefined) checkSyscalls(syscalls, common, kind);
   const before = spec.source.diagnostics.length;
   const rules: Rule[] = [
-    ...(process === undefined ? [] : readNameRules(process, 'process', common, kind)),
+    ...(process === undefined
+      ? []
+      : [...readNameRules(process, 'process', common, kind), ...readDrift(process, common, kind)]),
     ...(file === undefined ? [] : readNameRules(file, 'file', common, kind)),
     ...(network === undefined ? [] : readNetworkRules(network, common, kind)),
     ...(capabilities === undefined ? [] : readCapabilityRules(capabilities, common, kind)),
+    ...(escapes === undefined ? [] : readEscapeRules(escapes, common, kind)),
     ...readPresets(spec, common, kind),
   ];
   const explained = spec.source.diagnostics.length > before || syscalls !== undefined;

@@ -22,7 +22,7 @@ export function writeRegion(
   parts: RegionParts,
 ): Uint8Array {
   const header = structs.set_header;
-  const cells = header.size;
+  const cells = (header.size + 7) & ~7;
   const decisions = cells + packed.words.byteLength;
   const rules = decisions + table.decisionCount * structs.decision.size;
   const size = rules + table.ruleCount * structs.rule.size;

@@ -117,12 +117,26 @@ const capabilityRule: fc.Arbitrary<Rule> = fc
   .record({ ...base, class: fc.constant('capabilities' as const), capability: fc.constantFrom(0, 13, 40) })
   .map((rule) => ({ ...rule, name: `cap${rule.capability}` }));
 
+const escapeRule: fc.Arbitrary<Rule> = fc.record({
+  ...base,
+  class: fc.constant('escape' as const),
+  operation: fc.constantFrom('mount', 'bpf', 'device_node'),
+});
+
 const presetRule: fc.Arbitrary<Rule> = fc
   .record({
     ...base,
     class: fc.constant('preset' as const),
     action: fc.constantFrom('Audit', 'Block'),
-    preset: fc.constantFrom('protectEnv', 'filelessExec', 'exec', 'protectProc', 'anonymousMapExec'),
+    preset: fc.constantFrom(
+      'protectEnv',
+      'filelessExec',
+      'exec',
+      'protectProc',
+      'anonymousMapExec',
+      'hardened',
+      'drift',
+    ),
   })
   .map(({ sources: _, ...rule }) => rule);
 
@@ -130,6 +144,7 @@ const rule: fc.Arbitrary<Rule> = fc.oneof(
   { weight: 8, arbitrary: nameRule },
   { weight: 5, arbitrary: networkRule },
   { weight: 1, arbitrary: capabilityRule },
+  { weight: 1, arbitrary: escapeRule },
   { weight: 1, arbitrary: presetRule },
 );
 
@@ -240,8 +255,15 @@ export const request: fc.Arbitrary<Request> = fc
       {
         weight: 1,
         arbitrary: fc.record({
+          kind: fc.constant('escape' as const),
+          operation: fc.constantFrom('mount', 'bpf', 'device_node', 'chroot'),
+        }),
+      },
+      {
+        weight: 1,
+        arbitrary: fc.record({
           kind: fc.constant('preset' as const),
-          preset: fc.constantFrom('exec', 'anonymousMapExec'),
+          preset: fc.constantFrom('exec', 'anonymousMapExec', 'drift'),
         }),
       },
     ),

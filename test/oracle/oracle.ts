@@ -148,6 +148,7 @@ type Belonging = (postures: Parameters<MakeJudge>[1]) => { posture: Posture; has
 function classOf(request: Request): Belonging | undefined {
   switch (request.kind) {
     case 'preset':
+    case 'escape':
       return undefined;
     case 'capability':
       return ({ capabilities }) => ({ posture: capabilities, has: (rule) => rule.class === 'capabilities' });
@@ -191,6 +192,8 @@ function matchOf(known: Known, request: Request): Match[] {
   switch (rule.class) {
     case 'capabilities':
       return request.kind === 'capability' && request.capability === rule.capability ? plain() : [];
+    case 'escape':
+      return request.kind === 'escape' && request.operation === rule.operation ? plain(1) : [];
     case 'network':
       if (rule.kind === 'protocol') {
         const matches = request.kind === 'socket' && socketsOf(rule.protocol).includes(request.socket);
@@ -291,6 +294,8 @@ function presetMatch(known: Known, request: Request): Match[] {
   if (rule.class !== 'preset') return [];
   if (request.kind === 'preset')
     return rule.preset === request.preset ? [{ known, rank: [0], ...UNCONDITIONAL }] : [];
+  if (request.kind === 'escape')
+    return rule.preset === 'hardened' ? [{ known, rank: [0, 0], ...UNCONDITIONAL }] : [];
   if (request.kind !== 'file') return [];
   const { name, operation } = request;
   if (name === undefined) {

@@ -2,7 +2,7 @@
  * A question to the rules and its answer, in a form that every judge understands: the interpreter, the tables run
  * here, the decision code built for the host, the kernel.
  */
-import type { Action, Policy, Postures } from '../../agent/policy/model.js';
+import type { Action, EscapeRule, Policy, Postures } from '../../agent/policy/model.js';
 
 /** A name's bytes, one character of 0-255 each ("latin1"), so that names need not be UTF-8. */
 export type Name = string;
@@ -45,7 +45,8 @@ export type Request = { readonly subject: Subject; readonly facts: Facts } & (
       readonly port: number;
     }
   | { readonly kind: 'capability'; readonly capability: number }
-  | { readonly kind: 'preset'; readonly preset: 'exec' | 'anonymousMapExec' }
+  | { readonly kind: 'escape'; readonly operation: EscapeRule['operation'] }
+  | { readonly kind: 'preset'; readonly preset: 'exec' | 'anonymousMapExec' | 'drift' }
 );
 
 /** A rule as people know it; built-in ones have no policy. */

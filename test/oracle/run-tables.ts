@@ -3,6 +3,7 @@
  */
 import type { PolicySet } from '../../agent/policy/compile.js';
 import { enums, structs } from '../../agent/policy/layout.js';
+import { ESCAPES } from '../../agent/policy/schema/words.js';
 import type { Facts, Judge, Name, Request, RuleName } from './request.js';
 
 const { COLUMN_END, COLUMN_SUBJECT, COLUMN_BYTE } = enums.column;
@@ -23,6 +24,7 @@ const DECIDES = {
 const PRESETS = {
   exec: enums.preset.PRESET_EXEC,
   anonymousMapExec: enums.preset.PRESET_ANONYMOUS_MAP,
+  drift: enums.preset.PRESET_DRIFT,
 } as const;
 
 interface RuleCell {
@@ -153,7 +155,8 @@ function entriesOf(tables: Tables, request: Request): [number, number][] {
   }
   const domain = domainOf(request);
   const decide = decideOf(request);
-  const isActive = (tables.header(header.active, domain) & (1 << decide)) !== 0;
+  const bit = request.kind === 'escape' ? inputOf(request)[0] : decide;
+  const isActive = (tables.header(header.active, domain) & (1 << bit)) !== 0;
   const unnamed = request.kind === 'file' && request.name === undefined;
   const object = unnamed ? tables.header(header.unnamed) : tables.objectClass(domain, inputOf(request));
   const entries = subjectNames(request).map((program) =>
@@ -183,6 +186,7 @@ export function domainOf(request: Question): number {
   }
   if (request.kind === 'socket') return D.DOMAIN_SOCKET;
   if (request.kind === 'capability') return D.DOMAIN_CAPABILITY;
+  if (request.kind === 'escape') return D.DOMAIN_ESCAPE;
   if (request.address.length === 0) return D.DOMAIN_BIND;
   const six = request.address.length === 16;
   if (request.direction === 'egress') return six ? D.DOMAIN_EGRESS6 : D.DOMAIN_EGRESS4;
@@ -194,6 +198,7 @@ export function inputOf(request: Question): number[] {
   if (request.kind === 'file') return [...bytesOf(request.name ?? '')];
   if (request.kind === 'socket') return [request.socket];
   if (request.kind === 'capability') return [request.capability];
+  if (request.kind === 'escape') return [ESCAPES.indexOf(request.operation)];
   return [...request.address, request.protocol, request.port >> 8, request.port & 255];
 }
 

@@ -163,6 +163,17 @@ describe('compile', () => {
     expect(result.ok ? '' : result.diagnostics[0].message).toContain('more than 8');
   });
 
+  it('asks of ways out only what rules are about', () => {
+    const { match: _, ...base } = rule('r', { class: 'file', match: path('/a'), action: 'Block' });
+    const rules: Rule[] = [
+      { ...base, class: 'escape', operation: 'umount' },
+      { ...base, class: 'escape', operation: 'bpf', action: 'Audit' },
+    ];
+    const { bytes } = setOf(compile([policy('p', rules)], AUDIT));
+    const active = structs.set_header.active + enums.domain.DOMAIN_ESCAPE * 4;
+    expect(new DataView(bytes.buffer).getUint32(active, true)).toBe((1 << 1) | (1 << 6));
+  });
+
   it('of no policies asks nothing', () => {
     const set = setOf(compile([], BLOCK));
     const view = new DataView(set.bytes.buffer);

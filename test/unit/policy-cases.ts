@@ -213,6 +213,17 @@ const faultRows: readonly Row[] = [
     belay('  capabilities: {matchCapabilities: [{capability: @@net_rwa}]}\n'),
     '"net_raw"',
   ],
+  [
+    'an unknown way out',
+    belay('  escape: {matchOperations: [{operation: @@kernel_modul}]}\n'),
+    'did you mean "kernel_module"',
+  ],
+  [
+    'a way out without its operation',
+    belay('  escape: {matchOperations: [@@{action: Block}]}\n'),
+    'has no operation; write one of mount',
+  ],
+  ['drift that kills', belay('  process: {drift: @@Kill}\n'), 'write one of Audit, Block'],
   ['an unknown preset', belay('  presets: [{name: @@filelessexec}]\n'), 'did you mean "filelessExec"'],
   [
     'a preset that allows',

@@ -105,6 +105,21 @@ test('protocols and capabilities are read whatever their case', () => {
   ]);
 });
 
+test('ways out take sources and actions; drift takes what its section says', () => {
+  const found = rules(`
+  action: Audit
+  escape:
+    severity: 6
+    matchOperations: [{operation: mount, action: Kill}, {operation: bpf, fromSource: [{path: /usr/bin/trace}]}]
+  process: {severity: 9, message: new, drift: Block}
+`);
+  expect(found).toMatchObject([
+    { id: 'process.drift', class: 'preset', preset: 'drift', action: 'Block', severity: 9, message: 'new' },
+    { id: 'escape.matchOperations[0]', class: 'escape', operation: 'mount', action: 'Kill', severity: 6 },
+    { operation: 'bpf', action: 'Audit', sources: [{ kind: 'path', path: '/usr/bin/trace' }] },
+  ]);
+});
+
 test('addresses: blocks with exceptions, port ranges, IPv4-mapped IPv6 as IPv4', () => {
   const [a, b, c] = rules(`
   network:

@@ -2,6 +2,7 @@ import { flag, integer, list, map, object, text, type Validation } from './shape
 import {
   ACTIONS,
   CAPABILITY_SPELLINGS,
+  ESCAPES,
   OPERATORS,
   PAIR_OPERATORS,
   PRESET_ACTIONS,
@@ -206,6 +207,10 @@ const PROCESS = object('Which programs may run.', {
   matchPaths: list('Programs by path or name.', NAME_RULES.process.matchPaths, MAX_RULES),
   matchDirectories: list('Programs by directory.', NAME_RULES.process.matchDirectories, MAX_RULES),
   matchPatterns: list('Programs by pattern.', NAME_RULES.process.matchPatterns, MAX_RULES),
+  drift: text(
+    "What happens when a program runs, or a library is mapped, that is not of the container's image: new or changed since the container started, or on a volume, tmpfs or memfd. Audit or Block.",
+    { enum: PRESET_ACTIONS },
+  ),
   ...COMMON,
 });
 
@@ -393,6 +398,27 @@ const CAPABILITIES_SECTION = object('Which capabilities may be used.', {
   ...COMMON,
 });
 
+export const ESCAPE_RULE = object(
+  'An operation by which programs get out of a workload, or into the kernel.',
+  {
+    operation: text(
+      'mount (also remounting and attaching), umount, pivot_root, chroot, ptrace (taking hold of another process in whatever way), user_namespace, bpf, perf_event, kernel_module (loading one, or making the kernel load one), kexec, kernel_interface (writing core_pattern, modprobe, sysrq, uevent_helper, release_agent, binfmt_misc, debugfs and the like, wherever they are mounted, or reading kcore), device_node (making a device, or opening a disk or the memory raw).',
+      { enum: ESCAPES },
+    ),
+    ...SOURCES,
+    ...COMMON,
+  },
+  ['operation'],
+);
+
+const ESCAPE_SECTION = object(
+  'Ways out of the workload. Always a deny-list: an Allow rule is an exception for its programs and forbids nothing to others.',
+  {
+    matchOperations: list('Operations by name.', ESCAPE_RULE, MAX_RULES),
+    ...COMMON,
+  },
+);
+
 export const SYSCALL_SOURCE = object('A program, by path or by directory.', {
   path: PLACE,
   dir: PLACE,
@@ -418,7 +444,7 @@ const SYSCALLS = object('System calls to report. Read, and not reported by this 
 export const PRESET_RULE = object(
   'A rule that comes ready-made.',
   {
-    name: text('Which one.', { enum: PRESETS }),
+    name: text('Which one; hardened is every operation of escape.', { enum: PRESETS }),
     ...COMMON,
     action: text('Audit or Block; inherited from the spec, Block if nobody says.', { enum: PRESET_ACTIONS }),
   },
@@ -431,6 +457,7 @@ export const SECTIONS = {
   file: FILE,
   network: NETWORK,
   capabilities: CAPABILITIES_SECTION,
+  escape: ESCAPE_SECTION,
   syscalls: SYSCALLS,
   presets: list('Ready-made rules.', PRESET_RULE, 64),
 } as const;

@@ -34,7 +34,30 @@ export const PROTOCOLS = [
   'all',
 ] as const;
 
-export const PRESETS = ['protectEnv', 'filelessExec', 'exec', 'protectProc', 'anonymousMapExec'] as const;
+export const PRESETS = [
+  'protectEnv',
+  'filelessExec',
+  'exec',
+  'protectProc',
+  'anonymousMapExec',
+  'hardened',
+] as const;
+
+/** Ways out of a workload, in the order of enum escape. */
+export const ESCAPES = [
+  'mount',
+  'umount',
+  'pivot_root',
+  'chroot',
+  'ptrace',
+  'user_namespace',
+  'bpf',
+  'perf_event',
+  'kernel_module',
+  'kexec',
+  'kernel_interface',
+  'device_node',
+] as const;
 
 /** In the order of their numbers in linux/capability.h. */
 export const CAPABILITIES = [

@@ -64,6 +64,8 @@ export function attackOfRecord(record: BelayRecord): Attack {
 
 export function objectText(object: ObjectRecord): string {
   if (object.capability !== undefined) return `capability ${object.capability}`;
+  if (object.command !== undefined) return `command ${object.command}`;
+  if (object.name !== undefined) return object.name;
   if (object.address !== undefined) {
     const host = object.address.includes(':') ? `[${object.address}]` : object.address;
     return `${object.protocol ?? object.socket ?? ''} ${host}${object.port === undefined ? '' : `:${object.port}`}`.trim();
