@@ -141,10 +141,10 @@ $(program): $(abi) tsconfig.json tsconfig.build.json package-lock.json $(shell f
 	@touch $@
 
 # what the kernel tests act with; static, so that it runs in any container
-$(act): test/kernel/act.c
+$(act): test/kernel/act.c test/kernel/ask.c test/kernel/ask.h
 	@mkdir -p $(@D)
 	@echo "gcc        $@"
-	@gcc -O2 -Wall -static -o $@ $<
+	@gcc -O2 -Wall -static -o $@ $(filter %.c,$^)
 
 # what tries to get around a policy, and the programs that it must not run
 marker := gcc -O1 -Wall -nostdlib -fno-stack-protector -fcf-protection=none

@@ -16,6 +16,7 @@
 #include "file.h"
 #include "network.h"
 #include "carry.h"
+#include "dns.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

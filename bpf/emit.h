@@ -129,7 +129,8 @@ static __always_inline u32 describe(struct scratch *s, struct event *e, struct s
 static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32 ring, struct workload *w)
 {
 	/* addresses and such have fields of their own */
-	u32 length = s->domain <= DOMAIN_FILE || s->domain == DOMAIN_ESCAPE ? NAME_MAX_BYTES - s->off : 0, size;
+	bool named = s->domain <= DOMAIN_FILE || s->domain == DOMAIN_ESCAPE || s->domain == DOMAIN_DNS;
+	u32 length = named ? NAME_MAX_BYTES - s->off : 0, size;
 	long failed;
 
 	at &= 2047;
@@ -193,38 +194,49 @@ static __noinline void report_cgroup(struct scratch *s, u64 id, u32 workload, co
 	send(s, e, 0, RING_TELEMETRY, w);
 }
 
-/* Reports the question in s: rule id and action that settled it, and what became of it. */
-static __noinline void report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
+/* What the question in s came to, counted and folded: how many to report now, 0 = none. */
+static __always_inline u64 tally(struct scratch *s, struct workload *w, u64 key, u64 now, u32 rule, u32 verdict)
 {
-	struct event *e = (void *)s->event;
-	u32 ring = verdict == VERDICT_PASS ? RING_MATCHES : RING_DENIALS;
-	u32 action = rule >> 32, at = 0;
-	u64 now = bpf_ktime_get_boot_ns(), key = fold_key(s, rule, verdict), count;
-
 	__sync_fetch_and_add(verdict == VERDICT_PASS ? &w->matched : &w->denied, 1);
-	count = fold(key, now, s->workload, rule);
-	if (!count)
-		return;
-	__builtin_memset(e, 0, sizeof(*e));
-	e->time = now;
-	e->fold_key = key;
-	e->count = count;
+	return fold(key, now, s->workload, rule);
+}
+
+/* Writes the question in s into an event: rule id and action that settled it, and what became of it. */
+static __always_inline void tell_question(struct scratch *s, struct event *e, u64 rule, u32 verdict)
+{
 	e->workload = s->workload;
 	e->generation = s->generation;
 	e->rule = rule;
 	e->operation = s->operation;
 	e->verdict = verdict;
-	e->action = action;
-	e->flags = s->event_flags;
+	e->action = rule >> 32;
+	e->flags |= s->event_flags;
 	e->socket_kind = s->kind;
 	e->family = s->family;
 	e->port = s->port;
 	e->protocol = s->protocol;
 	e->capability = s->capability;
 	__builtin_memcpy(e->address, s->address, sizeof(e->address));
+}
+
+/* Reports the question in s for the current task, whose state who is; NULL = nobody acts. */
+static __noinline void report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
+{
+	struct event *e = (void *)s->event;
+	u32 at = 0;
+	u64 now = bpf_ktime_get_boot_ns(), key = fold_key(s, rule, verdict), count;
+
+	count = tally(s, w, key, now, rule, verdict);
+	if (!count)
+		return;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = now;
+	e->fold_key = key;
+	e->count = count;
+	tell_question(s, e, rule, verdict);
 	if (who)
 		at = describe(s, e, who);
-	send(s, e, at, ring, w);
+	send(s, e, at, verdict == VERDICT_PASS ? RING_MATCHES : RING_DENIALS, w);
 }
 
 #endif

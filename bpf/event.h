@@ -42,6 +42,7 @@ enum operation {
 	OPERATION_LISTEN,
 	OPERATION_ACCEPT,
 	OPERATION_CAPABLE,
+	OPERATION_DNS_QUERY, /* the object is the name from its end, as DOMAIN_DNS reads it */
 	OPERATION_SIGNAL,
 	OPERATION_LIMIT, /* prlimit */
 	OPERATION_SCHEDULE,
@@ -189,6 +190,8 @@ enum failure {
 	FAILURE_CGROUP, /* no room to let a new cgroup inherit: it is bound at the agent's next look */
 	FAILURE_LISTEN, /* no memory for a listener's state: listening is refused */
 	FAILURE_DRIFT, /* the root is no overlay, so what changed on it cannot be told from the image: passes as unchanged */
+	FAILURE_SENDER, /* no memory for who sends: sending is refused */
+	FAILURE_QUERY, /* what is sent to port 53 is no query that can be read: denied where any rule could apply */
 	FAILURE_COUNT,
 };
 

@@ -44,6 +44,7 @@ enum bpf_map_type {
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1024 };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
+enum { BPF_DROP = 0, BPF_PASS = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
 
 /* read whole, so that its union does not matter */
@@ -181,6 +182,37 @@ enum kernel_load_data_id { LOADING_MODULE = 2, LOADING_KEXEC_IMAGE = 3, LOADING_
 struct sockaddr_in { u16 sin_family; __be16 sin_port; u32 sin_addr; };
 struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 sin6_addr[16]; };
 
+struct __sk_buff {
+	u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority;
+	u32 ingress_ifindex, ifindex, tc_index, cb[5], hash, tc_classid, data, data_end, napi_id;
+	u32 family, remote_ip4, local_ip4, remote_ip6[4], local_ip6[4], remote_port, local_port;
+	u32 data_meta;
+	u64 flow_keys, tstamp;
+	u32 wire_len, gso_segs;
+	struct bpf_sock *sk;
+	u32 gso_size;
+} __attribute__((aligned(8)));
+struct iphdr {
+	u8 version_ihl, tos;
+	__be16 tot_len, id, frag_off;
+	u8 ttl, protocol;
+	u16 check;
+	u8 saddr[4], daddr[4];
+};
+struct ipv6hdr {
+	u8 version, flow[3];
+	__be16 payload_len;
+	u8 nexthdr, hop_limit, saddr[16], daddr[16];
+};
+struct udphdr { __be16 source, dest, len, check; };
+struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16 window, check, urg_ptr; };
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define IP_FRAGMENT 0x3fff /* IP_MF | IP_OFFSET */
+#define IP6_FRAGMENT 0xfff9
+#define TCP_FLAG_SYN 2
+
 #define EPERM 1
 #define ENOMEM 12
 #define EACCES 13
@@ -203,7 +235,12 @@ struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 s
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_DCCP 33
+#define IPPROTO_HOPOPTS 0
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_AH 51
 #define IPPROTO_ICMPV6 58
+#define IPPROTO_DSTOPTS 60
 #define IPPROTO_SCTP 132
 #define IPPROTO_UDPLITE 136
 #define IPPROTO_MPTCP 262

@@ -9,6 +9,8 @@
 
 #include "decide.h"
 
+#define DNS_PORT 53
+
 static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
 {
 	bool ip = family == AF_INET || family == AF_INET6;
@@ -216,6 +218,43 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET));
 }
 
+/* A packet that asks for a domain name is judged when it leaves, for who sent it: remembered here. Which packets those
+ * are is known from the port, and of a raw socket not at all. */
+static __always_inline bool may_ask(struct socket *sock, u16 port)
+{
+	return port == DNS_PORT || sock->type == SOCK_RAW;
+}
+
+/* Fails closed: without memory nothing is sent. */
+static __noinline bool note_sender(struct caller *c, struct socket *sock)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = sock->sk;
+	struct sender *who = NULL;
+	struct scratch *s;
+	u32 at;
+
+	if (sk)
+		who = bpf_sk_storage_get(&senders, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!who) {
+		count_failure(FAILURE_SENDER);
+		return false;
+	}
+	if (who->tid == task->pid && who->subject.exec_id == c->subject->exec_id && who->subject.workload == c->subject->workload)
+		return true;
+	s = take_scratch();
+	if (!s)
+		return false;
+	bpf_probe_read_kernel(&who->subject, __builtin_offsetof(struct subject, pending), c->subject);
+	who->tid = task->pid;
+	__builtin_memset(s->event, 0, sizeof(struct event));
+	at = describe(s, (void *)s->event, c->subject);
+	bpf_probe_read_kernel(who->event, sizeof(who->event), s->event);
+	who->told = sizeof(struct event) + at;
+	give_scratch(s);
+	return true;
+}
+
 SEC("lsm/socket_connect")
 int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
 {
@@ -228,6 +267,8 @@ int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int 
 	read_endpoint(&n.peer, address, length, AF_UNSPEC); /* AF_UNSPEC disconnects */
 	if (n.peer.unspecified)
 		set_own(&n.peer, sock);
+	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
+		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
 }
 
@@ -238,19 +279,32 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	struct caller c = {};
 	struct traffic n = { .operation = OPERATION_SEND };
 	void *address = msg->msg_name;
+	struct sock *sk = sock->sk;
 	u32 family;
 
-	if (!address || !find_caller(&c))
+	if (!address) {
+		/* connected: judged then */
+		if (!sk || !may_ask(sock, bpf_ntohs(sk->__sk_common.skc_dport)) || !find_caller(&c) ||
+		    !is_active(&c, DOMAIN_DNS, DECIDE_OTHER))
+			return 0;
+		ANSWER(!note_sender(&c, sock));
+	}
+	if (!find_caller(&c))
 		return 0;
 	describe_socket(&n, sock);
 	/* a connected TCP socket ignores the address */
-	if (n.kind == SOCKET_TCP && !(msg->msg_flags & MSG_FASTOPEN))
+	if (n.kind == SOCKET_TCP && !(msg->msg_flags & MSG_FASTOPEN)) {
+		if (sk && may_ask(sock, bpf_ntohs(sk->__sk_common.skc_dport)) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER))
+			ANSWER(!note_sender(&c, sock));
 		return 0;
+	}
 	family = BPF_CORE_READ(sock, sk, __sk_common.skc_family);
 	read_endpoint(&n.peer, address, msg->msg_namelen,
 		      family == AF_INET || (family == AF_INET6 && sock->type == SOCK_RAW) ? family : AF_UNSPEC);
 	if (n.peer.unspecified)
 		set_own(&n.peer, sock);
+	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
+		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
 }
 

@@ -233,6 +233,61 @@ struct {
 	__type(value, struct receiver);
 } socket_receivers SEC(".maps");
 
+enum query_phase {
+	QUERY_LENGTH, /* before a message over TCP */
+	QUERY_LENGTH_LOW,
+	QUERY_HEADER,
+	QUERY_LABEL, /* its length is next */
+	QUERY_BYTES, /* of a label */
+	QUERY_REST, /* what is behind the name */
+	QUERY_ASKED, /* the name is whole */
+	QUERY_BROKEN,
+};
+
+/* How far DNS messages have been read (RFC 1035, 4.1). */
+struct query {
+	u32 at; /* where in the packet the next byte is */
+	u32 end; /* of the packet */
+	u32 chunk; /* bytes of it at hand, and of those read */
+	u32 read;
+	u32 left; /* bytes of the message to come */
+	u32 questions;
+	u32 length; /* of the name so far */
+	u8 phase; /* enum query_phase */
+	u8 header; /* bytes of it read */
+	u8 label; /* bytes of it to come */
+};
+
+/* The longest name has 253 characters. It stands at the end of scratch.name. */
+#define QUERY_NAME 256
+
+/* A TCP connection to port 53: what left of it so far. */
+struct stream {
+	u32 started;
+	u32 next; /* sequence number of the first byte that was not read */
+	u32 refused; /* that of a segment that was denied, and told, or next */
+	struct query query;
+	char name[QUERY_NAME];
+};
+
+#define SENDER_EVENT (sizeof(struct event) + 1024)
+
+/* Who sent by a socket last: packets leave when there may be nobody. */
+struct sender {
+	struct subject subject;
+	struct stream stream;
+	u32 told; /* bytes of event */
+	u32 tid;
+	char event[SENDER_EVENT]; /* a struct event that says who, and its strings */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sender);
+} senders SEC(".maps");
+
 /* Names are written from the right: name[off..4096) is the name. A component of up to 255 bytes is
  * copied at once, so its copy may start at the last byte. The bytes from 4096 on stay zero. */
 #define NAME_SIZE (NAME_MAX_BYTES + 256)
@@ -283,6 +338,7 @@ struct scratch {
 	u8 address[16];
 	u16 classes[4];
 	struct cached fresh; /* a cache entry in the making */
+	struct query query;
 	char name[NAME_SIZE];
 	char event[EVENT_SIZE];
 };

@@ -50,6 +50,7 @@ enum domain {
 	DOMAIN_SOCKET, /* one byte, enum socket_kind */
 	DOMAIN_CAPABILITY, /* one byte, the capability's number */
 	DOMAIN_ESCAPE, /* one byte, enum escape */
+	DOMAIN_DNS, /* a domain name from its end: letters lower-case, no dot behind the last label ("moc.elpmaxe.www") */
 	DOMAIN_COUNT,
 };
 
@@ -162,6 +163,8 @@ enum preset {
 	PRESET_COUNT,
 };
 
+#define DENIES 0x10000
+
 struct set_header {
 	unsigned int magic;
 	unsigned int size; /* of the whole region, bytes, a multiple of 8 */
@@ -171,7 +174,8 @@ struct set_header {
 	unsigned int ndecisions;
 	unsigned int rules;
 	unsigned int nrules;
-	/* bit 1 << enum decide: some name has a verdict or audit for it; of DOMAIN_ESCAPE, bit 1 << enum escape: some rule has */
+	/* bit 1 << enum decide: some name has a verdict or audit for it; DENIES << enum decide: a verdict;
+	 * of DOMAIN_ESCAPE, bit 1 << enum escape: some rule has */
 	unsigned int active[DOMAIN_COUNT];
 	unsigned int start[DOMAIN_COUNT]; /* the automaton's first state */
 	unsigned int none[DOMAIN_COUNT]; /* object class of what no rule names */

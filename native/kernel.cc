@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <malloc.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -78,6 +80,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Kernel",
                        {InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
+                        InstanceMethod<&Kernel::attach_one>("attachOne"), InstanceMethod<&Kernel::detach_one>("detachOne"),
                         InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
                         InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::insert>("insert"), InstanceMethod<&Kernel::remove>("delete"),
                         InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::fill>("fill"), InstanceMethod<&Kernel::memory>("memory"),
@@ -102,12 +105,15 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
   bpf_object *object_ = nullptr;
   std::vector<bpf_link *> links_;
   std::map<std::string, bpf_map *> taken_;  // maps of another schema
+  std::map<std::string, bpf_link *> on_demand_;
   std::map<std::string, std::pair<void *, size_t>> mappings_;
   Napi::ObjectReference buffers_;
 
   void release() {
     for (auto *link : links_) bpf_link__destroy(link);
     links_.clear();
+    for (auto &[name, link] : on_demand_) bpf_link__destroy(link);
+    on_demand_.clear();
     // memory() hands out views; they are detached by close() or die with the environment
     for (auto &[name, mapping] : mappings_) munmap(mapping.first, mapping.second);
     mappings_.clear();
@@ -250,13 +256,16 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     return absent;
   }
 
-  // attach({pin?: string, only?: string[]}): string[]; names of the programs that now run.
+  // attach({pin?: string, except: string[]}): string[]; names of the programs that now run: all but those.
   // With pin, each link takes the place of the one pinned before it, never leaving the hook empty.
   Napi::Value attach(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     std::string pin;
     if (info[0].IsObject() && info[0].As<Napi::Object>().Get("pin").IsString())
       pin = info[0].As<Napi::Object>().Get("pin").As<Napi::String>().Utf8Value();
+    std::set<std::string> except;
+    auto names = info[0].As<Napi::Object>().Get("except").As<Napi::Array>();
+    for (uint32_t i = 0; i < names.Length(); i++) except.insert(names.Get(i).As<Napi::String>().Utf8Value());
     auto attached = Napi::Array::New(env);
     messages().clear();
     bpf_program *program;
@@ -264,20 +273,66 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       if (!bpf_program__autoload(program)) continue;
       if (!strncmp(bpf_program__section_name(program), "iter", 4)) continue;
       const char *name = bpf_program__name(program);
+      if (except.count(name)) continue;
       // set_type() makes libbpf forget how the section is attached
       auto *link = hook_of(program) ? bpf_program__attach_trace(program) : bpf_program__attach(program);
       if (!link) fail(env, std::string("cannot attach program ") + name, errno, name);
       links_.push_back(link);
-      if (!pin.empty()) {
-        std::string place = pin + "/link_" + name, fresh = place + "_new";
-        unlink(fresh.c_str());
-        int error = bpf_link__pin(link, fresh.c_str());
-        if (error) fail(env, "cannot pin " + fresh, error, name);
-        if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, name);
-      }
+      pin_link(env, link, pin, name);
       attached.Set(attached.Length(), name);
     }
     return attached;
+  }
+
+  void pin_link(Napi::Env env, bpf_link *link, const std::string &pin, const char *name) {
+    if (pin.empty()) return;
+    std::string place = pin + "/link_" + name, fresh = place + "_new";
+    unlink(fresh.c_str());
+    int error = bpf_link__pin(link, fresh.c_str());
+    if (error) fail(env, "cannot pin " + fresh, error, name);
+    if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, name);
+  }
+
+  // attachOne(program, {pin?: string, cgroup: string}): one that is attached while it is needed. A program for packets
+  // is attached to that cgroup and all below.
+  Napi::Value attach_one(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto name = info[0].As<Napi::String>().Utf8Value();
+    auto options = info[1].As<Napi::Object>();
+    auto *program = bpf_object__find_program_by_name(object_, name.c_str());
+    if (!program) throw Napi::Error::New(env, "no program " + name);
+    if (on_demand_.count(name)) return env.Undefined();
+    messages().clear();
+    bpf_link *link;
+    if (!strncmp(bpf_program__section_name(program), "cgroup", 6)) {
+      auto path = options.Get("cgroup").As<Napi::String>().Utf8Value();
+      int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      if (fd < 0) fail(env, "cannot open the cgroup " + path, errno, name.c_str());
+      link = bpf_program__attach_cgroup(program, fd);
+      int error = errno;
+      ::close(fd);
+      errno = error;
+    } else {
+      link = bpf_program__attach(program);
+    }
+    if (!link) fail(env, "cannot attach program " + name, errno, name.c_str());
+    on_demand_[name] = link;
+    if (options.Get("pin").IsString()) pin_link(env, link, options.Get("pin").As<Napi::String>().Utf8Value(), name.c_str());
+    return env.Undefined();
+  }
+
+  // detachOne(program, {pin?: string}): also one that is only pinned, by an agent before this one
+  Napi::Value detach_one(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto name = info[0].As<Napi::String>().Utf8Value();
+    auto pin = info[1].As<Napi::Object>().Get("pin");
+    if (pin.IsString()) unlink((pin.As<Napi::String>().Utf8Value() + "/link_" + name).c_str());
+    auto found = on_demand_.find(name);
+    if (found != on_demand_.end()) {
+      bpf_link__destroy(found->second);
+      on_demand_.erase(found);
+    }
+    return env.Undefined();
   }
 
   Napi::Value close(const Napi::CallbackInfo &info) {

@@ -68,6 +68,7 @@ const FAMILIES: readonly Family[] = [
     rules: 'ingress (TCP)',
     hooks: ['socket_bind', 'socket_listen', 'socket_accept', 'inet_conn_request'],
   },
+  { family: 'network', rules: 'matchDNSQueries', hooks: ['socket_connect', 'socket_sendmsg'] },
   { family: 'capabilities', rules: 'matchCapabilities', hooks: ['capable'] },
   {
     family: 'escape',
@@ -114,10 +115,7 @@ const FAMILIES: readonly Family[] = [
 
 const NOT_YET: readonly (readonly [string, string])[] = [
   ['syscalls', 'not enforced by this version: rules are read and reported'],
-  [
-    'network: matchDNSQueries, fqdn, podSelector',
-    'not enforced by this version: rules are read and reported',
-  ],
+  ['network: fqdn, podSelector', 'not enforced by this version: rules are read and reported'],
 ];
 
 interface Finding {

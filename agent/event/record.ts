@@ -88,6 +88,8 @@ export interface ObjectRecord {
   readonly command?: number;
   /** What has no path: a file system's type, a kernel module, another process's program. */
   readonly name?: string;
+  /** A name that was looked up; address and port are the resolver's. */
+  readonly domain?: string;
 }
 
 /** A program started in a workload (telemetry). */
@@ -192,6 +194,7 @@ function classOf({ operation, socketKind }: RawEvent): string {
   if (operation === O.OPERATION_CAPABLE) return 'Capabilities';
   if (isEscape(operation)) return 'Escape';
   if (operation >= O.OPERATION_SOCKET && operation <= O.OPERATION_ACCEPT) return 'Network';
+  if (operation === O.OPERATION_DNS_QUERY) return 'Network';
   const process: readonly number[] = [
     O.OPERATION_EXEC,
     O.OPERATION_MAP,
@@ -218,6 +221,12 @@ function address(family: number, bytes: Buffer): string | undefined {
   return words.join(':').replace(/(^|:)0(:0)+(:|$)/, '::');
 }
 
+/** The kernel gives names from their end. What has no readable name has none. */
+function domainOf(raw: RawEvent): string | undefined {
+  if (raw.flags & FLAG.EVENT_UNNAMED) return undefined;
+  return Buffer.from(raw.object).reverse().toString('latin1') || '.';
+}
+
 function objectOf(raw: RawEvent): ObjectRecord {
   if (raw.operation === O.OPERATION_CAPABLE) {
     return { capability: CAPABILITIES[raw.capability] ?? String(raw.capability) };
@@ -229,6 +238,7 @@ function objectOf(raw: RawEvent): ObjectRecord {
   }
   if (raw.family !== 0 || SOCKETS[raw.socketKind] !== 'kind-count') {
     return {
+      domain: raw.operation === O.OPERATION_DNS_QUERY ? domainOf(raw) : undefined,
       socket: SOCKETS[raw.socketKind],
       protocol: PROTOCOLS[raw.protocol] ?? String(raw.protocol),
       address: address(raw.family, raw.address),

@@ -24,7 +24,11 @@ export interface NativeKernel {
     attachment: Attachment;
     previous?: Readonly<Record<string, number>>;
   }): string[];
-  attach(options: { pin?: string }): string[];
+  attach(options: { pin?: string; except: readonly string[] }): string[];
+  /** @param options.cgroup where programs for packets go */
+  attachOne(program: string, options: { pin?: string; cgroup: string }): void;
+  /** Also if only an agent before this one attached it. */
+  detachOne(program: string, options: { pin?: string }): void;
   close(): void;
   lookup(map: string, key: Uint8Array): Buffer | undefined;
   update(map: string, key: Uint8Array, value: Uint8Array): void;

@@ -8,6 +8,7 @@ import { maps } from './abi.js';
 import { ArenaFull } from './arena.js';
 import { CgroupBinder } from './cgroups.js';
 import type { Generation, Kernel, Published } from './kernel.js';
+import { CannotAttach } from './on-demand.js';
 
 /** Tables in the arena, with what their events' rule ids mean. */
 interface InForce extends Published {
@@ -322,7 +323,7 @@ export class Enforcer {
     try {
       return this.#publish(key, selected, compiled.set);
     } catch (error) {
-      if (!(error instanceof ArenaFull)) throw error;
+      if (!(error instanceof ArenaFull) && !(error instanceof CannotAttach)) throw error;
       diagnostics.push({ at: policies[0].at, severity: 'error', message: error.message });
       return undefined;
     }

@@ -11,6 +11,7 @@ import {
   readObject,
 } from './addon.js';
 import { Arena } from './arena.js';
+import { ON_DEMAND, OnDemand } from './on-demand.js';
 import { removeDirectory, schemaDirectory, survey, unpinPrograms } from './pins.js';
 import { Previous, type TakeFold } from './previous.js';
 import { attachment } from './trouble.js';
@@ -49,6 +50,7 @@ export class Kernel {
   readonly #native: NativeKernel;
   readonly #addon: Addon;
   readonly #arena = new Arena(maps.arena.valueSize);
+  readonly #onDemand: OnDemand;
   readonly #workloads: Uint8Array;
   readonly #folds: Uint8Array;
   readonly #settings: DataView;
@@ -81,6 +83,7 @@ export class Kernel {
     if (pins?.before !== undefined) this.#previous = new Previous(addon, pins.before);
     if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
     this.#native = new addon.Kernel(readObject());
+    this.#onDemand = new OnDemand(this.#native, pin);
     try {
       this.#native.setGlobals({
         has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
@@ -99,8 +102,9 @@ export class Kernel {
       this.#adoptTables();
       if (options.pin !== undefined) this.#protectPins(options.pin);
       this.#native.iterate('adopt');
-      this.#native.attach({ pin });
+      this.#native.attach({ pin, except: ON_DEMAND });
       this.#previous?.carry(this.#native, settings);
+      this.#onDemand.settle();
     } catch (error) {
       this.#native.close();
       // as if nothing had been: the programs before go on alone
@@ -129,15 +133,23 @@ export class Kernel {
       adopted.add(offset);
       const size = this.#native.read('arena', offset + structs.set_header.fields.size.offset, 4);
       this.#arena.adopt(offset, size.readUInt32LE(0));
+      this.#onDemand.hold(offset, this.#native.read('arena', offset, structs.set_header.size));
     }
   }
 
   /**
-   * Writes tables beside those in force. Nobody uses them until `enforce`.
+   * Writes tables beside those in force, and attaches what they need. Nobody uses them until `enforce`.
    * @throws ArenaFull
+   * @throws CannotAttach
    */
   publish(bytes: Uint8Array): Published {
     const offset = this.#arena.take(bytes.length);
+    try {
+      this.#onDemand.hold(offset, bytes);
+    } catch (error) {
+      this.#arena.give(offset);
+      throw error;
+    }
     this.#native.write('arena', offset, bytes);
     this.#generation = this.#generation === 0xffffffff ? 1 : this.#generation + 1;
     this.#settings.setUint32(S.generation.offset, this.#generation, true);
@@ -154,7 +166,10 @@ export class Kernel {
   retire(tables: readonly Published[]): void {
     if (tables.length === 0) return;
     this.#addon.gracePeriod();
-    for (const { offset } of tables) this.#arena.give(offset);
+    for (const { offset } of tables) {
+      this.#onDemand.release(offset);
+      this.#arena.give(offset);
+    }
   }
 
   /** Whose a cgroup is, from its tasks' next exec on; `adopt` takes those already there. */

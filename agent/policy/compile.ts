@@ -5,13 +5,15 @@ import { CellTable } from './cells.js';
 import { type ClassPosture, Decider, NO_BALLOT, type Question, type Votes } from './decide.js';
 import { ChainTooLong, DecisionTable } from './decisions.js';
 import type { Bounds, Dfa } from './dfa.js';
+import { DomainMatchers } from './domains.js';
 import { GlobError } from './glob.js';
 import { isPostured, KindMatchers, SOCKETS_OF } from './kinds.js';
-import { enums } from './layout.js';
+import { DENIES, enums } from './layout.js';
 import type { Diagnostic, Policy, Postures, Rule } from './model.js';
 import { NameMatchers } from './names.js';
 import {
   capabilityRank,
+  domainRank,
   escapeRank,
   FILELESS_RANK,
   HARDENED_RANK,
@@ -84,7 +86,7 @@ export function compile(
   }
 }
 
-type PosturedClass = 'process' | 'file' | 'protocol' | 'egress' | 'ingress' | 'capabilities';
+type PosturedClass = 'process' | 'file' | 'protocol' | 'egress' | 'ingress' | 'dns' | 'capabilities';
 
 class SetCompiler {
   readonly #rules: readonly NumberedRule[];
@@ -104,6 +106,7 @@ class SetCompiler {
   readonly #sockets = new KindMatchers();
   readonly #capabilities = new KindMatchers();
   readonly #escapes = new KindMatchers();
+  readonly #domains = new DomainMatchers();
   readonly #presets: Ballots[] = [noBallots(), noBallots(), noBallots()];
   readonly #fileless = noBallots();
   readonly #argumentLists = new Map<string, number>();
@@ -125,7 +128,7 @@ class SetCompiler {
     const patternBounds = this.#options.patternBounds ?? PATTERN_BOUNDS;
     checkPatterns([this.#programs, this.#files], patternBounds);
     const bounds = this.#options.bounds ?? BOUNDS;
-    const build = (matchers: NameMatchers | AddressMatchers) =>
+    const build = (matchers: NameMatchers | AddressMatchers | DomainMatchers) =>
       bounded(() => matchers.automaton(bounds), matchers.all);
     const programs = build(this.#programs);
     const subjects = subjectsOf(programs.accepts, this.#programs);
@@ -170,6 +173,8 @@ class SetCompiler {
     const capabilities = [question(Q.DECIDE_OTHER, this.#posture('capabilities'))];
     classify(this.#capabilities.automaton(bounds), this.#capabilities.all, () => capabilities);
     classify(this.#escapes.automaton(bounds), this.#escapes.all, () => [question(Q.DECIDE_OTHER)]);
+    const dns = [question(Q.DECIDE_OTHER, this.#posture('dns'))];
+    classify(build(this.#domains), this.#domains.all, () => dns);
 
     const unnamed = this.#unnamed(decider, table);
     const presets = this.#presets.map((ballots) => {
@@ -230,7 +235,14 @@ class SetCompiler {
       }
     }
     if (faults.length > 0) throw new Unfit(faults);
-    for (const matchers of [this.#programs, this.#files, this.#sockets, this.#capabilities, this.#escapes])
+    for (const matchers of [
+      this.#programs,
+      this.#files,
+      this.#sockets,
+      this.#capabilities,
+      this.#escapes,
+      this.#domains,
+    ])
       matchers.finish();
     for (const domain of ADDRESS_DOMAINS) this.#addresses[domain].finish();
     for (const ballots of [...this.#presets, this.#fileless]) condense(ballots);
@@ -262,6 +274,8 @@ class SetCompiler {
       this.#capabilities.addRule(numbered, [rule.capability], capabilityRank(rule), list);
     } else if (rule.class === 'escape') {
       this.#escapes.addRule(numbered, [ESCAPES.indexOf(rule.operation)], escapeRank(rule), list);
+    } else if (rule.kind === 'dns') {
+      this.#domains.addRule(numbered, rule, domainRank(rule), list);
     } else if (rule.kind === 'protocol') {
       this.#sockets.addRule(numbered, SOCKETS_OF[rule.protocol], protocolRank(rule), list);
     } else {
@@ -323,7 +337,7 @@ class SetCompiler {
 
 const question = (decide: number, posture?: ClassPosture): Question => ({ decide, posture });
 
-const PROGRAM_QUESTIONS = (1 << Q.DECIDE_EXEC) | (1 << Q.DECIDE_MAP);
+const PROGRAM_QUESTIONS = (DENIES | 1) * ((1 << Q.DECIDE_EXEC) | (1 << Q.DECIDE_MAP));
 
 const EGRESS_DOMAINS = [D.DOMAIN_EGRESS4, D.DOMAIN_EGRESS6] as const;
 const INGRESS_DOMAINS = [D.DOMAIN_INGRESS4, D.DOMAIN_INGRESS6, D.DOMAIN_BIND] as const;
@@ -339,5 +353,5 @@ function answersOf(table: DecisionTable, decider: Decider, objectClass: number):
 function classOf(rule: Rule): PosturedClass | undefined {
   if (rule.class === 'preset' || rule.class === 'escape') return undefined;
   if (rule.class !== 'network') return rule.class;
-  return rule.kind === 'protocol' ? 'protocol' : rule.direction;
+  return rule.kind === 'address' ? rule.direction : rule.kind;
 }

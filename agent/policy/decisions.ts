@@ -1,5 +1,5 @@
 import type { Term } from './ballots.js';
-import { CHAIN_LIMIT, enums, structs, WAITING_LIMIT } from './layout.js';
+import { CHAIN_LIMIT, DENIES, enums, structs, WAITING_LIMIT } from './layout.js';
 import { SetPool } from './sets.js';
 
 const { DECIDE_COUNT } = enums.decide;
@@ -66,11 +66,11 @@ export class DecisionTable {
     return this.#decisions.members(decision);
   }
 
-  /** Bit 1 << question for each one that the decision answers. */
+  /** Bit 1 << question for each one that the decision answers, and DENIES << question where it has a verdict. */
   answers(decision: number): number {
     let mask = 0;
     this.entries(decision).forEach((ref, i) => {
-      if (ref !== 0) mask |= 1 << (i >> 1);
+      if (ref !== 0) mask |= (i % 2 === 0 ? DENIES | 1 : 1) << (i >> 1);
     });
     return mask;
   }

@@ -21,7 +21,8 @@ export const enums = {
     DOMAIN_SOCKET: 7,
     DOMAIN_CAPABILITY: 8,
     DOMAIN_ESCAPE: 9,
-    DOMAIN_COUNT: 10,
+    DOMAIN_DNS: 10,
+    DOMAIN_COUNT: 11,
   },
   decide: {
     DECIDE_EXEC: 0,
@@ -95,6 +96,8 @@ export const enums = {
 
 export const TABLES_MAGIC = 0x316c6562;
 export const CELL_FREE = 0xffffffff;
+/** In a header's `active`, shifted by the question: some verdict answers it. */
+export const DENIES = 0x10000;
 /** Rules in a chain. */
 export const CHAIN_LIMIT = 16;
 /** Rules in a chain that wait for arguments. */
@@ -106,7 +109,7 @@ export const structs = {
   entry: { size: 8, verdict: 0, audit: 4 },
   decision: { size: 48 },
   set_header: {
-    size: 180,
+    size: 192,
     magic: 0,
     regionSize: 4,
     cells: 8,
@@ -116,10 +119,10 @@ export const structs = {
     rules: 24,
     nrules: 28,
     active: 32,
-    start: 72,
-    none: 112,
-    unnamed: 152,
-    presets: 156,
+    start: 76,
+    none: 120,
+    unnamed: 164,
+    presets: 168,
   },
 } as const;
 

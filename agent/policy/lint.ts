@@ -135,7 +135,9 @@ function objectKey(rule: Rule): string {
       return JSON.stringify(
         rule.kind === 'protocol'
           ? [rule.class, rule.protocol, sources]
-          : [rule.class, rule.direction, rule.peers, rule.ports, sources],
+          : rule.kind === 'dns'
+            ? [rule.class, rule.domain, rule.below, sources]
+            : [rule.class, rule.direction, rule.peers, rule.ports, sources],
       );
   }
 }

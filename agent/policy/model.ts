@@ -92,6 +92,17 @@ export interface AddressRule extends RuleBase {
   readonly ports: readonly PortRange[];
 }
 
+export interface DomainRule extends RuleBase {
+  readonly class: 'network';
+  readonly kind: 'dns';
+  /** Never Kill: a packet is denied, and who sent it may be gone. */
+  readonly action: Exclude<Action, 'Kill' | 'KillContainer'>;
+  /** In lower case, without a dot at its end. */
+  readonly domain: string;
+  /** Only the names below it, not the domain itself. */
+  readonly below: boolean;
+}
+
 export interface CapabilityRule extends RuleBase {
   readonly class: 'capabilities';
   /** The kernel's number of it. */
@@ -114,7 +125,14 @@ export interface PresetRule extends Omit<RuleBase, 'sources'> {
   readonly action: (typeof PRESET_ACTIONS)[number];
 }
 
-export type Rule = NameRule | ProtocolRule | AddressRule | CapabilityRule | EscapeRule | PresetRule;
+export type Rule =
+  | NameRule
+  | ProtocolRule
+  | AddressRule
+  | DomainRule
+  | CapabilityRule
+  | EscapeRule
+  | PresetRule;
 
 export type LabelRequirement =
   | { readonly key: string; readonly operator: 'In' | 'NotIn'; readonly values: readonly string[] }

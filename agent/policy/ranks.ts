@@ -39,6 +39,10 @@ export function protocolRank(rule: {
   return sourceRank(rule) | BASE_RANK | (rule.protocol === 'all' ? 0 : 1);
 }
 
+export function domainRank(rule: { readonly domain: string; readonly sources: readonly Matcher[] }): number {
+  return sourceRank(rule) | BASE_RANK | rule.domain.split('.').length;
+}
+
 export function capabilityRank(rule: { readonly sources: readonly Matcher[] }): number {
   return sourceRank(rule) | BASE_RANK;
 }

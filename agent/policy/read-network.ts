@@ -3,7 +3,7 @@ import { contains, parseCidr } from './cidr.js';
 import { asText, type Fields, short, typeName } from './fields.js';
 import { type Common, inherit, warnBelayOnly } from './inherit.js';
 import { readSources } from './matcher.js';
-import type { AddressRule, Cidr, PolicyKind, PortRange, ProtocolRule } from './model.js';
+import type { AddressRule, Cidr, DomainRule, PolicyKind, PortRange, ProtocolRule } from './model.js';
 import {
   ADDRESS_RULES,
   DNS_RULE,
@@ -20,12 +20,12 @@ import { suggestion } from './vocabulary.js';
 
 type Peer = AddressRule['peers'][number];
 
-/** The rules of a `network` section: by protocol, and by address in either direction. */
+/** The rules of a `network` section: by protocol, by address in either direction, and by the names that are looked up. */
 export function readNetworkRules(
   section: Fields,
   outer: Common,
   kind: PolicyKind,
-): (ProtocolRule | AddressRule)[] {
+): (ProtocolRule | AddressRule | DomainRule)[] {
   section.allow(fieldNames(SECTIONS.network));
   warnBelayOnly(section, kind, ['egress', 'ingress']);
   const common = inherit(section, outer, kind);
@@ -37,8 +37,10 @@ export function readNetworkRules(
       .list(direction, `network.${direction}`)
       .flatMap((item) => readAddressRule(item, direction, common, kind) ?? []),
   );
-  readDnsQueries(section, common, kind);
-  return [...protocols, ...addresses];
+  const domains = section
+    .list('matchDNSQueries', 'network.matchDNSQueries')
+    .flatMap((item) => readDomainRule(item, common, kind) ?? []);
+  return [...protocols, ...addresses, ...domains];
 }
 
 function readProtocolRule(item: Fields, outer: Common, kind: PolicyKind): ProtocolRule | undefined {
@@ -120,7 +122,7 @@ function readPeers(item: Fields, list: 'to' | 'from'): Peer[] | undefined {
       if (block !== undefined) peers.push(block);
       continue;
     }
-    if (peer.has('fqdn')) checkDomain(peer, 'fqdn');
+    if (peer.has('fqdn')) readDomain(peer, 'fqdn');
     else checkPeerSelectors(peer);
     left.push(peer);
   }
@@ -214,15 +216,17 @@ function readTransport(item: Fields): PortRange['protocol'] {
 
 const DOMAIN = new RegExp(DOMAIN_NAME);
 
-function checkDomain(item: Fields, name: string): void {
+/** In lower case, without a dot at its end. */
+function readDomain(item: Fields, name: string): string | undefined {
   const node = item.required(name, 'write a domain name like example.com');
   const text = node && asText(item.source, node, `${item.what}.${name}`);
-  if (node === undefined || text === undefined) return;
-  if (text.length <= 254 && DOMAIN.test(text)) return;
+  if (node === undefined || text === undefined) return undefined;
+  if (text.length <= 254 && DOMAIN.test(text)) return text.toLowerCase().replace(/\.$/, '');
   item.source.error(
     node,
     `${item.what}.${name} "${short(text)}" is not a domain name; write one like example.com`,
   );
+  return undefined;
 }
 
 function checkPeerSelectors(peer: Fields): void {
@@ -240,20 +244,28 @@ function checkPeerSelectors(peer: Fields): void {
   }
 }
 
-/** DNS rules are checked for their shape only; none is enforced yet. */
-function readDnsQueries(section: Fields, outer: Common, kind: PolicyKind): void {
-  const items = section.list('matchDNSQueries', 'network.matchDNSQueries');
-  for (const item of items) {
-    item.allow(fieldNames(DNS_RULE));
-    inherit(item, outer, kind);
-    readSources(item, kind);
-    checkDomain(item, 'domain');
-  }
-  const entry = section.entry('matchDNSQueries');
-  if (items.length > 0 && entry !== undefined) {
-    section.source.warn(
-      entry.key,
-      'network.matchDNSQueries is not enforced by this version; name address blocks under egress meanwhile',
+/** Look-ups of domain names. What kills elsewhere denies here, which is told. */
+function readDomainRule(item: Fields, outer: Common, kind: PolicyKind): DomainRule | undefined {
+  item.allow(fieldNames(DNS_RULE));
+  const { action, ...common } = inherit(item, outer, kind);
+  const sources = readSources(item, kind);
+  const domain = readDomain(item, 'domain');
+  if (action === 'Kill' || action === 'KillContainer') {
+    item.source.warn(
+      item.entry('action')?.value ?? item.node,
+      `${item.what} denies and does not kill: what is judged is a packet, not a process; write action: Block`,
     );
   }
+  if (domain === undefined) return undefined;
+  return {
+    id: item.what,
+    at: item.source.at(item.node),
+    class: 'network',
+    kind: 'dns',
+    ...common,
+    action: action === 'Kill' || action === 'KillContainer' ? 'Block' : action,
+    sources,
+    domain: domain.replace(/^\*\./, ''),
+    below: domain.startsWith('*.'),
+  };
 }

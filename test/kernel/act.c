@@ -5,6 +5,7 @@
 // often it succeeded. Some words before the verb change where it is done from: a chroot, a terminal, another mount
 // namespace; see prefixed().
 #define _GNU_SOURCE
+#include "ask.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -482,6 +483,7 @@ static int act(char **a)
 	if (IS("packet")) return made(AF_PACKET, SOCK_RAW, 0);
 	if (IS("unix-stream")) return made(AF_UNIX, SOCK_STREAM, 0);
 	if (IS("hostname")) { char name[65]; gethostname(name, 65); return sethostname(name, strlen(name)); }
+	if (IS("ask")) return asked(a);
 	if (IS("chroot")) return chroot(a[0]);
 	return escaped(verb, a);
 }

@@ -328,7 +328,7 @@ export function brief(a: AlertRecord) {
     program: a.process?.program,
     class: a.class,
     operation: a.operation,
-    object: a.object.path ?? a.object.address ?? a.object.capability ?? a.object.socket,
+    object: a.object.path ?? a.object.domain ?? a.object.address ?? a.object.capability ?? a.object.socket,
     policy: a.policy,
     rule: a.rule,
     action: a.action,

@@ -113,6 +113,18 @@ const networkRule: fc.Arbitrary<Rule> = fc.oneof(
   }),
 );
 
+const label = fc.constantFrom('a', 'b', 'ab', 'ba');
+export const domain = fc.array(label, { minLength: 1, maxLength: 3 }).map((labels) => labels.join('.'));
+
+const domainRule: fc.Arbitrary<Rule> = fc.record({
+  ...base,
+  class: fc.constant('network' as const),
+  kind: fc.constant('dns' as const),
+  action: fc.constantFrom('Allow', 'Audit', 'Block'),
+  domain,
+  below: rarely,
+});
+
 const capabilityRule: fc.Arbitrary<Rule> = fc
   .record({ ...base, class: fc.constant('capabilities' as const), capability: fc.constantFrom(0, 13, 40) })
   .map((rule) => ({ ...rule, name: `cap${rule.capability}` }));
@@ -143,6 +155,7 @@ const presetRule: fc.Arbitrary<Rule> = fc
 const rule: fc.Arbitrary<Rule> = fc.oneof(
   { weight: 8, arbitrary: nameRule },
   { weight: 5, arbitrary: networkRule },
+  { weight: 2, arbitrary: domainRule },
   { weight: 1, arbitrary: capabilityRule },
   { weight: 1, arbitrary: escapeRule },
   { weight: 1, arbitrary: presetRule },
@@ -244,6 +257,16 @@ export const request: fc.Arbitrary<Request> = fc
             port: somePort,
           })
           .map((each) => (each.address.length === 0 ? { ...each, direction: 'ingress' as const } : each)),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({
+          kind: fc.constant('query' as const),
+          domain: fc.oneof(
+            { weight: 9, arbitrary: domain },
+            { weight: 1, arbitrary: fc.constantFrom('', 'aa', 'a\xff.b') },
+          ),
+        }),
       },
       {
         weight: 1,

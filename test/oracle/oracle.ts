@@ -158,6 +158,11 @@ function classOf(request: Request): Belonging | undefined {
         posture: network,
         has: (rule) => rule.class === 'network' && rule.kind === 'protocol',
       });
+    case 'query':
+      return ({ network }) => ({
+        posture: network,
+        has: (rule) => rule.class === 'network' && rule.kind === 'dns',
+      });
     case 'address':
       return ({ network }) => ({
         posture: network,
@@ -198,6 +203,12 @@ function matchOf(known: Known, request: Request): Match[] {
       if (rule.kind === 'protocol') {
         const matches = request.kind === 'socket' && socketsOf(rule.protocol).includes(request.socket);
         return matches ? plain(rule.protocol === 'all' ? 0 : 1) : [];
+      }
+      if (rule.kind === 'dns') {
+        if (request.kind !== 'query') return [];
+        const below = request.domain.endsWith(`.${rule.domain}`);
+        const matches = below || (!rule.below && request.domain === rule.domain);
+        return matches ? plain(rule.domain.split('.').length) : [];
       }
       return request.kind === 'address' ? addressRanks(rule, request).flatMap((rank) => plain(...rank)) : [];
     default:

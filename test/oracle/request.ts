@@ -44,6 +44,8 @@ export type Request = { readonly subject: Subject; readonly facts: Facts } & (
       readonly protocol: number;
       readonly port: number;
     }
+  /** A look-up of a domain name, in lower case. */
+  | { readonly kind: 'query'; readonly domain: Name }
   | { readonly kind: 'capability'; readonly capability: number }
   | { readonly kind: 'escape'; readonly operation: EscapeRule['operation'] }
   | { readonly kind: 'preset'; readonly preset: 'exec' | 'anonymousMapExec' | 'drift' }

@@ -187,6 +187,7 @@ export function domainOf(request: Question): number {
   if (request.kind === 'socket') return D.DOMAIN_SOCKET;
   if (request.kind === 'capability') return D.DOMAIN_CAPABILITY;
   if (request.kind === 'escape') return D.DOMAIN_ESCAPE;
+  if (request.kind === 'query') return D.DOMAIN_DNS;
   if (request.address.length === 0) return D.DOMAIN_BIND;
   const six = request.address.length === 16;
   if (request.direction === 'egress') return six ? D.DOMAIN_EGRESS6 : D.DOMAIN_EGRESS4;
@@ -199,6 +200,7 @@ export function inputOf(request: Question): number[] {
   if (request.kind === 'socket') return [request.socket];
   if (request.kind === 'capability') return [request.capability];
   if (request.kind === 'escape') return [ESCAPES.indexOf(request.operation)];
+  if (request.kind === 'query') return [...bytesOf(request.domain)].reverse();
   return [...request.address, request.protocol, request.port >> 8, request.port & 255];
 }
 

@@ -180,7 +180,9 @@ describe("the agent's pods", () => {
         capabilities: { drop: ['ALL'] },
       });
       // measured on 6.1, 6.12 and the newest: what loads, pins, adopts and enforces
-      expect(securityContext.capabilities.add).toEqual(name === 'agent' ? ['BPF', 'PERFMON'] : undefined);
+      expect(securityContext.capabilities.add).toEqual(
+        name === 'agent' ? ['BPF', 'PERFMON', 'NET_ADMIN'] : undefined,
+      );
     }
   });
 

@@ -313,7 +313,11 @@ const doubtRows: readonly Row[] = [
   ],
   ['AppArmor text', kubearmor('  @@apparmor: "x"\n  process: {matchPaths: [{path: /a}]}\n'), 'no effect'],
   ['system calls', belay('  syscalls:\n    @@matchSyscalls: [{syscall: [unlink]}]\n'), 'not reported'],
-  ['DNS queries', belay('  network:\n    @@matchDNSQueries: [{domain: google.com}]\n'), 'not enforced'],
+  [
+    'a look-up that kills',
+    belay('  network:\n    matchDNSQueries: [{domain: google.com, action: @@Kill}]\n'),
+    'does not kill',
+  ],
   ['a dotted path', process('path: @@/a/../b'), 'never matches'],
   ['a doubled slash', process('path: @@/a//b'), 'read as "/a/b"'],
   [

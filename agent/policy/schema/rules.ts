@@ -234,8 +234,12 @@ export const PROTOCOL_RULE = object(
 const DOMAIN = { maxLength: 254, pattern: DOMAIN_NAME };
 
 export const DNS_RULE = object(
-  'Look-ups of a domain name and those below it. Read, and not enforced by this version.',
-  { domain: text('A domain name like example.com.', DOMAIN), ...SOURCES, ...COMMON },
+  'Look-ups of a domain name and those below it, over UDP and TCP port 53. Kill and KillContainer deny like Block here.',
+  {
+    domain: text('A domain name like example.com; "*." before it stands for those below it only.', DOMAIN),
+    ...SOURCES,
+    ...COMMON,
+  },
   ['domain'],
 );
 
