@@ -17,6 +17,7 @@
 #include "network.h"
 #include "carry.h"
 #include "dns.h"
+#include "calls.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -32,6 +33,7 @@ struct receiver *abi_receiver;
 enum schema abi_schema;
 enum carried abi_carried;
 enum domain abi_domain;
+enum call abi_call;
 enum decide abi_decide;
 enum column abi_column;
 enum escape abi_escape;

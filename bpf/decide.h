@@ -310,6 +310,28 @@ static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentr
 	return STANDING_NAMED;
 }
 
+/* A change that passes, to the object that name[] names, as a system call that some rule reports. */
+static __noinline void audit_call(struct scratch *s, struct subject *who, struct workload *w)
+{
+	u32 off = s->off, decision = s->decision;
+	u8 domain = s->domain, decide = s->decide, operation = s->operation;
+
+	if (s->flags != WALK_DONE || off < 2 || off >= NAME_MAX_BYTES)
+		return;
+	s->name[(off - 1) & (NAME_MAX_BYTES - 1)] = operation;
+	s->name[(off - 2) & (NAME_MAX_BYTES - 1)] = CALL_PATH;
+	s->off = off - 2;
+	s->domain = DOMAIN_CALL;
+	s->decide = DECIDE_OTHER;
+	s->operation = OPERATION_SYSCALL;
+	judge(s, who, w);
+	s->off = off;
+	s->domain = domain;
+	s->decide = decide;
+	s->operation = operation;
+	s->decision = decision;
+}
+
 /* The whole question about a dentry, the slow way. mount 0 = not known (hooks that are given none); then
  * what no original mount leads to is the lower part of an overlay and passes. inode gives the owner. */
 static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u64 dentry, u64 mount, u64 inode,
@@ -329,7 +351,11 @@ static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u6
 		s->flags = WALK_LOST;
 	} else if (!mount && s->flags & WALK_LOST)
 		return false;
-	return judge(s, c->subject, c->workload);
+	if (judge(s, c->subject, c->workload))
+		return true;
+	if (decide == DECIDE_WRITE && is_active(c, DOMAIN_CALL, DECIDE_OTHER))
+		audit_call(s, c->subject, c->workload);
+	return false;
 }
 
 /* --- the verdict cache --- */

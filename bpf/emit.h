@@ -129,7 +129,7 @@ static __always_inline u32 describe(struct scratch *s, struct event *e, struct s
 static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32 ring, struct workload *w)
 {
 	/* addresses and such have fields of their own */
-	bool named = s->domain <= DOMAIN_FILE || s->domain == DOMAIN_ESCAPE || s->domain == DOMAIN_DNS;
+	bool named = s->domain <= DOMAIN_FILE || (s->domain >= DOMAIN_ESCAPE && s->domain <= DOMAIN_CALL);
 	u32 length = named ? NAME_MAX_BYTES - s->off : 0, size;
 	long failed;
 

@@ -43,6 +43,7 @@ enum operation {
 	OPERATION_ACCEPT,
 	OPERATION_CAPABLE,
 	OPERATION_DNS_QUERY, /* the object is the name from its end, as DOMAIN_DNS reads it */
+	OPERATION_SYSCALL, /* the object is what DOMAIN_CALL reads */
 	OPERATION_SIGNAL,
 	OPERATION_LIMIT, /* prlimit */
 	OPERATION_SCHEDULE,

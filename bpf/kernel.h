@@ -117,7 +117,9 @@ struct cgroup_root { int hierarchy_id; };
 struct cgroup { struct cgroup_subsys_state self; struct kernfs_node *kn; struct cgroup_root *root; int nr_descendants; };
 struct css_set { struct cgroup *dfl_cgrp; };
 struct bpf_local_storage;
+struct thread_info { u32 status; };
 struct task_struct {
+	struct thread_info thread_info;
 	unsigned int flags;
 	unsigned int personality;
 	int pid;
@@ -276,6 +278,8 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 /* FMODE_NOACCOUNT: what overlayfs sets on the second open of a file, that of the layer's own inode.
  * The first, through the overlay, has been judged by its name in the container. */
 #define FMODE_LAYER (1 << 29)
+#define TS_COMPAT 2 /* x86: a system call of the 32-bit table is under way */
+#define X32_SYSCALL_BIT 0x40000000
 #define PF_KTHREAD 0x00200000
 #define ATTR_TIMES 0x1b0 /* ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET | ATTR_MTIME_SET */
 #define PIDTYPE_TGID 1

@@ -51,8 +51,13 @@ enum domain {
 	DOMAIN_CAPABILITY, /* one byte, the capability's number */
 	DOMAIN_ESCAPE, /* one byte, enum escape */
 	DOMAIN_DNS, /* a domain name from its end: letters lower-case, no dot behind the last label ("moc.elpmaxe.www") */
+	/* a system call: CALL_X86_64 or CALL_I386, its number's high and low byte; or CALL_PATH, enum operation, and the
+	 * absolute path of what it is about. Only reports. */
+	DOMAIN_CALL,
 	DOMAIN_COUNT,
 };
+
+enum call { CALL_X86_64, CALL_I386, CALL_PATH };
 
 /* Index into struct decision's entries. Domains whose input is no path use DECIDE_OTHER. */
 enum decide {

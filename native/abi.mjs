@@ -9,7 +9,7 @@ const { types } = JSON.parse(
 );
 const byId = new Map(types.map((t) => [t.id, t]));
 const ENUMS = [
-  'operation', 'ring', 'verdict', 'event_flag', 'failure', 'action', 'condition', 'domain', 'decide', 'column',
+  'operation', 'ring', 'verdict', 'event_flag', 'failure', 'action', 'condition', 'domain', 'call', 'decide', 'column',
   'preset', 'socket_kind', 'escape', 'binding_flag', 'built_in_rule', 'schema', 'carried',
 ];
 const STRUCTS = ['event', 'workload', 'fold', 'set_header', 'rule', 'decision', 'entry', 'original', 'root_key', 'settings',

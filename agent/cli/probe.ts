@@ -70,6 +70,7 @@ const FAMILIES: readonly Family[] = [
   },
   { family: 'network', rules: 'matchDNSQueries', hooks: ['socket_connect', 'socket_sendmsg'] },
   { family: 'capabilities', rules: 'matchCapabilities', hooks: ['capable'] },
+  { family: 'syscalls', rules: 'matchSyscalls, matchPaths (reported)', hooks: ['path_unlink'] },
   {
     family: 'escape',
     rules: 'mount, umount, pivot_root, chroot',
@@ -114,7 +115,6 @@ const FAMILIES: readonly Family[] = [
 ];
 
 const NOT_YET: readonly (readonly [string, string])[] = [
-  ['syscalls', 'not enforced by this version: rules are read and reported'],
   ['network: fqdn, podSelector', 'not enforced by this version: rules are read and reported'],
 ];
 

@@ -69,6 +69,7 @@ const HOOKS: Readonly<Record<string, string>> = {
   socket: 'SOCKET_CREATE',
   accept: 'SOCKET_ACCEPT',
   capable: 'CAPABLE',
+  'dns-query': 'DNS_QUERY',
 };
 
 const hookOf = (operation: string, of: string) =>
@@ -81,7 +82,11 @@ const ACTIONS: Readonly<Record<string, string>> = { Kill: 'Block', KillContainer
 export function kubeArmorAlert(record: AlertRecord): KubeArmorAlert {
   const { process, class: of, operation } = record;
   const resource = resourceOf(record.object, of);
-  const data = `lsm=${hookOf(operation, of)}`;
+  const { syscall, domain } = record.object;
+  const data =
+    syscall === undefined
+      ? `lsm=${hookOf(operation, of)}${domain === undefined ? '' : ` domain=${domain}`}`
+      : `syscall=SYS_${syscall.toUpperCase()}`;
   const program = process?.program ?? '';
   // of an exec, the program is the one that is asked for, and its parent is who asks
   const [name, parent] = of === 'Process' ? [resource, program] : [program, process?.parent.program ?? ''];
@@ -172,6 +177,7 @@ function idsOf(process: ProcessRecord | undefined) {
 function resourceOf(object: ObjectRecord, of: string): string {
   if (of === 'Capabilities') return `CAP_${(object.capability ?? '').toUpperCase()}`;
   if (of !== 'Network') return object.path ?? '';
+  if (object.domain !== undefined) return object.domain;
   const protocol = (object.protocol ?? object.socket ?? '').toUpperCase();
   if (object.address !== undefined)
     return `remoteip=${object.address} port=${object.port ?? 0} protocol=${protocol}`;

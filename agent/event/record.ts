@@ -1,6 +1,7 @@
 import { enums } from '../kernel/abi.js';
 import type { Attribution } from '../kernel/enforcer.js';
 import { CAPABILITIES, ESCAPES } from '../policy/schema/words.js';
+import { syscallName } from '../policy/syscalls.js';
 import { podOfCgroup } from '../workload/cgroup-names.js';
 import type { RawEvent } from './decode.js';
 
@@ -29,7 +30,7 @@ export interface AlertRecord {
   readonly owner?: OwnerRecord;
   /** Absent when a packet arrived and nobody acted. */
   readonly process?: ProcessRecord;
-  /** Process, File, Network, Capabilities or Escape. */
+  /** Process, File, Network, Capabilities, Syscall or Escape. */
   readonly class: string;
   readonly operation: string;
   readonly object: ObjectRecord;
@@ -90,6 +91,8 @@ export interface ObjectRecord {
   readonly name?: string;
   /** A name that was looked up; address and port are the resolver's. */
   readonly domain?: string;
+  /** Its name; by path, that of the call that does this. */
+  readonly syscall?: string;
 }
 
 /** A program started in a workload (telemetry). */
@@ -195,6 +198,7 @@ function classOf({ operation, socketKind }: RawEvent): string {
   if (isEscape(operation)) return 'Escape';
   if (operation >= O.OPERATION_SOCKET && operation <= O.OPERATION_ACCEPT) return 'Network';
   if (operation === O.OPERATION_DNS_QUERY) return 'Network';
+  if (operation === O.OPERATION_SYSCALL) return 'Syscall';
   const process: readonly number[] = [
     O.OPERATION_EXEC,
     O.OPERATION_MAP,
@@ -227,6 +231,13 @@ function domainOf(raw: RawEvent): string | undefined {
   return Buffer.from(raw.object).reverse().toString('latin1') || '.';
 }
 
+/** As DOMAIN_CALL has it. */
+function callOf(call: Buffer): ObjectRecord {
+  if (call[0] !== enums.call.CALL_PATH) return { syscall: syscallName(call[0], call.readUInt16BE(1)) };
+  const path = text(call.subarray(2));
+  return { syscall: OPERATIONS[call[1]], path: path.text, pathBytes: path.bytes };
+}
+
 function objectOf(raw: RawEvent): ObjectRecord {
   if (raw.operation === O.OPERATION_CAPABLE) {
     return { capability: CAPABILITIES[raw.capability] ?? String(raw.capability) };
@@ -236,6 +247,7 @@ function objectOf(raw: RawEvent): ObjectRecord {
     const { text: said, bytes } = text(raw.object);
     return said.startsWith('/') ? { path: said, pathBytes: bytes } : said === '' ? {} : { name: said };
   }
+  if (raw.operation === O.OPERATION_SYSCALL) return callOf(raw.object);
   if (raw.family !== 0 || SOCKETS[raw.socketKind] !== 'kind-count') {
     return {
       domain: raw.operation === O.OPERATION_DNS_QUERY ? domainOf(raw) : undefined,

@@ -3,7 +3,10 @@ import { enums, structs } from './abi.js';
 import type { NativeKernel } from './addon.js';
 
 /** Programs that run only while tables in force need them, since they cost everybody something. */
-const NEEDS = [{ domain: enums.domain.DOMAIN_DNS, programs: ['query_leaves'] }] as const;
+const NEEDS = [
+  { domain: enums.domain.DOMAIN_DNS, programs: ['query_leaves'] },
+  { domain: enums.domain.DOMAIN_CALL, programs: ['syscall_entered'] },
+] as const;
 
 export const ON_DEMAND: readonly string[] = NEEDS.flatMap(({ programs }) => programs);
 
@@ -45,7 +48,7 @@ export class OnDemand {
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new CannotAttach(
-        `${why}; programs for packets need CAP_NET_ADMIN, and cgroup v2 at ${CGROUP_ROOT}`,
+        `${why}; a program for packets needs CAP_NET_ADMIN, and cgroup v2 at ${CGROUP_ROOT}`,
       );
     }
   }

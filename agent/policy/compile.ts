@@ -1,6 +1,7 @@
 import { AddressMatchers } from './addresses.js';
 import { allowedArgs } from './arguments.js';
 import { type Ballots, cast, castTerm, condense, isNameRule, noBallots } from './ballots.js';
+import { CallMatchers } from './calls.js';
 import { CellTable } from './cells.js';
 import { type ClassPosture, Decider, NO_BALLOT, type Question, type Votes } from './decide.js';
 import { ChainTooLong, DecisionTable } from './decisions.js';
@@ -18,6 +19,7 @@ import {
   FILELESS_RANK,
   HARDENED_RANK,
   protocolRank,
+  syscallRank,
   UNNAMED_RANK,
 } from './ranks.js';
 import { writeRegion } from './region.js';
@@ -107,6 +109,7 @@ class SetCompiler {
   readonly #capabilities = new KindMatchers();
   readonly #escapes = new KindMatchers();
   readonly #domains = new DomainMatchers();
+  readonly #calls = new CallMatchers();
   readonly #presets: Ballots[] = [noBallots(), noBallots(), noBallots()];
   readonly #fileless = noBallots();
   readonly #argumentLists = new Map<string, number>();
@@ -128,7 +131,7 @@ class SetCompiler {
     const patternBounds = this.#options.patternBounds ?? PATTERN_BOUNDS;
     checkPatterns([this.#programs, this.#files], patternBounds);
     const bounds = this.#options.bounds ?? BOUNDS;
-    const build = (matchers: NameMatchers | AddressMatchers | DomainMatchers) =>
+    const build = (matchers: NameMatchers | AddressMatchers | DomainMatchers | CallMatchers) =>
       bounded(() => matchers.automaton(bounds), matchers.all);
     const programs = build(this.#programs);
     const subjects = subjectsOf(programs.accepts, this.#programs);
@@ -175,6 +178,8 @@ class SetCompiler {
     classify(this.#escapes.automaton(bounds), this.#escapes.all, () => [question(Q.DECIDE_OTHER)]);
     const dns = [question(Q.DECIDE_OTHER, this.#posture('dns'))];
     classify(build(this.#domains), this.#domains.all, () => dns);
+    const call = [question(Q.DECIDE_OTHER)];
+    classify(build(this.#calls), this.#calls.all, () => call);
 
     const unnamed = this.#unnamed(decider, table);
     const presets = this.#presets.map((ballots) => {
@@ -198,6 +203,8 @@ class SetCompiler {
     active[D.DOMAIN_PROGRAM] |= ofUnnamed & PROGRAM_QUESTIONS;
     active[D.DOMAIN_FILE] |= ofUnnamed & ~PROGRAM_QUESTIONS;
     active[D.DOMAIN_ESCAPE] = this.#escapes.all.reduce((mask, { kind }) => mask | (1 << kind), 0);
+    // system calls about a path are looked at where changes to files are
+    if (this.#calls.aboutPaths) active[D.DOMAIN_FILE] |= 1 << Q.DECIDE_WRITE;
 
     const packed = cells.pack();
     const bytes = writeRegion(packed, table, {
@@ -242,6 +249,7 @@ class SetCompiler {
       this.#capabilities,
       this.#escapes,
       this.#domains,
+      this.#calls,
     ])
       matchers.finish();
     for (const domain of ADDRESS_DOMAINS) this.#addresses[domain].finish();
@@ -270,7 +278,9 @@ class SetCompiler {
       this.#files.addMoves(numbered, rule, list);
       return;
     }
-    if (rule.class === 'capabilities') {
+    if (rule.class === 'syscalls') {
+      this.#calls.addRule(numbered, rule, syscallRank(rule), list);
+    } else if (rule.class === 'capabilities') {
       this.#capabilities.addRule(numbered, [rule.capability], capabilityRank(rule), list);
     } else if (rule.class === 'escape') {
       this.#escapes.addRule(numbered, [ESCAPES.indexOf(rule.operation)], escapeRank(rule), list);
@@ -351,7 +361,7 @@ function answersOf(table: DecisionTable, decider: Decider, objectClass: number):
 }
 
 function classOf(rule: Rule): PosturedClass | undefined {
-  if (rule.class === 'preset' || rule.class === 'escape') return undefined;
+  if (rule.class === 'preset' || rule.class === 'escape' || rule.class === 'syscalls') return undefined;
   if (rule.class !== 'network') return rule.class;
   return rule.kind === 'address' ? rule.direction : rule.kind;
 }

@@ -22,7 +22,13 @@ export const enums = {
     DOMAIN_CAPABILITY: 8,
     DOMAIN_ESCAPE: 9,
     DOMAIN_DNS: 10,
-    DOMAIN_COUNT: 11,
+    DOMAIN_CALL: 11,
+    DOMAIN_COUNT: 12,
+  },
+  call: {
+    CALL_X86_64: 0,
+    CALL_I386: 1,
+    CALL_PATH: 2,
   },
   decide: {
     DECIDE_EXEC: 0,
@@ -109,7 +115,7 @@ export const structs = {
   entry: { size: 8, verdict: 0, audit: 4 },
   decision: { size: 48 },
   set_header: {
-    size: 192,
+    size: 204,
     magic: 0,
     regionSize: 4,
     cells: 8,
@@ -119,10 +125,10 @@ export const structs = {
     rules: 24,
     nrules: 28,
     active: 32,
-    start: 76,
-    none: 120,
-    unnamed: 164,
-    presets: 168,
+    start: 80,
+    none: 128,
+    unnamed: 176,
+    presets: 180,
   },
 } as const;
 

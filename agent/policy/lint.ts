@@ -129,6 +129,8 @@ function objectKey(rule: Rule): string {
       return JSON.stringify([rule.class, rule.capability, sources]);
     case 'escape':
       return JSON.stringify([rule.class, rule.operation, sources]);
+    case 'syscalls':
+      return JSON.stringify([rule.class, rule.syscalls, rule.match && matcherKey(rule.match), sources]);
     case 'preset':
       return JSON.stringify([rule.class, rule.preset]);
     case 'network':

@@ -110,6 +110,16 @@ export interface CapabilityRule extends RuleBase {
   readonly name: string;
 }
 
+/** System calls that are reported, never denied. */
+export interface SyscallRule extends RuleBase {
+  readonly class: 'syscalls';
+  readonly action: 'Audit';
+  /** At least one. */
+  readonly syscalls: readonly string[];
+  /** Only those about a file of this name; undefined = whatever they are about. */
+  readonly match?: Matcher;
+}
+
 /** Denied where an enforced rule says so; Allow is an exception, and makes no allow-list. */
 export interface EscapeRule extends RuleBase {
   readonly class: 'escape';
@@ -132,6 +142,7 @@ export type Rule =
   | DomainRule
   | CapabilityRule
   | EscapeRule
+  | SyscallRule
   | PresetRule;
 
 export type LabelRequirement =

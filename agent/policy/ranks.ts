@@ -53,6 +53,14 @@ export function escapeRank(rule: { readonly sources: readonly Matcher[] }): numb
   return sourceRank(rule) | BASE_RANK | 1;
 }
 
+export function syscallRank(rule: {
+  readonly sources: readonly Matcher[];
+  readonly match?: Matcher;
+}): number {
+  if (rule.match !== undefined) return nameRank(rule.match, 0, rule.sources.length > 0);
+  return sourceRank(rule) | BASE_RANK;
+}
+
 function sourceRank(rule: { readonly sources: readonly Matcher[] }): number {
   return rule.sources.length > 0 ? SOURCE_RANK : 0;
 }

@@ -7,7 +7,7 @@ import { readNameRules } from './read-names.js';
 import { readNetworkRules } from './read-network.js';
 import { readCapabilityRules, readDrift, readEscapeRules, readPresets } from './read-privilege.js';
 import { readSelector } from './read-selector.js';
-import { checkSyscalls } from './read-syscalls.js';
+import { readSyscallRules } from './read-syscalls.js';
 import { POLICIES } from './schema/policies.js';
 import { fieldNames } from './schema/shape.js';
 import { ACTIVITIES, MODES } from './schema/words.js';
@@ -240,7 +240,6 @@ function readRules(spec: Fields, kind: PolicyKind): Rule[] {
   const capabilities = section('capabilities');
   const escapes = section('escape');
   const syscalls = section('syscalls');
-  if (syscalls !== undefined) checkSyscalls(syscalls, common, kind);
   const before = spec.source.diagnostics.length;
   const rules: Rule[] = [
     ...(process === undefined
@@ -249,10 +248,11 @@ function readRules(spec: Fields, kind: PolicyKind): Rule[] {
     ...(file === undefined ? [] : readNameRules(file, 'file', common, kind)),
     ...(network === undefined ? [] : readNetworkRules(network, common, kind)),
     ...(capabilities === undefined ? [] : readCapabilityRules(capabilities, common, kind)),
+    ...(syscalls === undefined ? [] : readSyscallRules(syscalls, common, kind)),
     ...(escapes === undefined ? [] : readEscapeRules(escapes, common, kind)),
     ...readPresets(spec, common, kind),
   ];
-  const explained = spec.source.diagnostics.length > before || syscalls !== undefined;
+  const explained = spec.source.diagnostics.length > before;
   if (rules.length === 0 && !explained) {
     spec.source.warn(
       spec.node,

@@ -125,6 +125,21 @@ const domainRule: fc.Arbitrary<Rule> = fc.record({
   below: rarely,
 });
 
+const syscall = fc.constantFrom('unlink', 'mkdir', 'symlink', 'setxattr', 'mseal');
+
+const syscallRule: fc.Arbitrary<Rule> = fc
+  .record({
+    ...base,
+    class: fc.constant('syscalls' as const),
+    action: fc.constant('Audit' as const),
+    syscalls: fc.uniqueArray(syscall, { minLength: 1, maxLength: 2 }),
+    match: fc.option(
+      matcher.filter(({ kind }) => kind === 'path' || kind === 'directory'),
+      { nil: undefined },
+    ),
+  })
+  .map(({ match, ...rule }) => (match === undefined ? rule : { ...rule, match }));
+
 const capabilityRule: fc.Arbitrary<Rule> = fc
   .record({ ...base, class: fc.constant('capabilities' as const), capability: fc.constantFrom(0, 13, 40) })
   .map((rule) => ({ ...rule, name: `cap${rule.capability}` }));
@@ -156,6 +171,7 @@ const rule: fc.Arbitrary<Rule> = fc.oneof(
   { weight: 8, arbitrary: nameRule },
   { weight: 5, arbitrary: networkRule },
   { weight: 2, arbitrary: domainRule },
+  { weight: 2, arbitrary: syscallRule },
   { weight: 1, arbitrary: capabilityRule },
   { weight: 1, arbitrary: escapeRule },
   { weight: 1, arbitrary: presetRule },
@@ -266,6 +282,14 @@ export const request: fc.Arbitrary<Request> = fc
             { weight: 9, arbitrary: domain },
             { weight: 1, arbitrary: fc.constantFrom('', 'aa', 'a\xff.b') },
           ),
+        }),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({
+          kind: fc.constant('call' as const),
+          syscall: syscall.filter((each) => each !== 'mseal'),
+          path: fc.option(name, { nil: undefined }),
         }),
       },
       {

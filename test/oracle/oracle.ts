@@ -10,6 +10,7 @@ import type {
   Policy,
   Posture,
   Rule,
+  SyscallRule,
 } from '../../agent/policy/model.js';
 import { globMatches, latin1, literalText } from './glob.js';
 import type { Facts, MakeJudge, Name, Request, RuleName, Subject, Verdict } from './request.js';
@@ -149,6 +150,7 @@ function classOf(request: Request): Belonging | undefined {
   switch (request.kind) {
     case 'preset':
     case 'escape':
+    case 'call':
       return undefined;
     case 'capability':
       return ({ capabilities }) => ({ posture: capabilities, has: (rule) => rule.class === 'capabilities' });
@@ -195,6 +197,8 @@ function matchOf(known: Known, request: Request): Match[] {
   const source = sourced ? 1 : 0;
   const plain = (...rank: number[]): Match[] => [{ known, rank: [source, ...rank], ...UNCONDITIONAL }];
   switch (rule.class) {
+    case 'syscalls':
+      return callMatch(rule, request).flatMap((rank) => plain(...rank));
     case 'capabilities':
       return request.kind === 'capability' && request.capability === rule.capability ? plain() : [];
     case 'escape':
@@ -223,6 +227,15 @@ function unnamedMatch({ policy, rule, order }: Known, operation: string): Match[
   return [
     { known: { policy: { ...policy, name: '' }, rule: unnamed, order }, rank: [0, 0], ...UNCONDITIONAL },
   ];
+}
+
+/** A call by its name, or what calls with a path do to what it names. */
+function callMatch(rule: SyscallRule, request: Request): Rank[] {
+  if (request.kind !== 'call') return [];
+  const { match, syscalls } = rule;
+  if (!syscalls.includes(request.syscall)) return [];
+  if (match === undefined) return request.path === undefined ? [[0, 0]] : [];
+  return request.path !== undefined && names(match, request.path) ? [rankOf(match)] : [];
 }
 
 type FileRequest = Request & { readonly kind: 'file' };

@@ -46,6 +46,8 @@ export type Request = { readonly subject: Subject; readonly facts: Facts } & (
     }
   /** A look-up of a domain name, in lower case. */
   | { readonly kind: 'query'; readonly domain: Name }
+  /** A system call; with a path, of those whose operation has the call's name. */
+  | { readonly kind: 'call'; readonly syscall: string; readonly path: Name | undefined }
   | { readonly kind: 'capability'; readonly capability: number }
   | { readonly kind: 'escape'; readonly operation: EscapeRule['operation'] }
   | { readonly kind: 'preset'; readonly preset: 'exec' | 'anonymousMapExec' | 'drift' }

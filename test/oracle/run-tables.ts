@@ -4,6 +4,7 @@
 import type { PolicySet } from '../../agent/policy/compile.js';
 import { enums, structs } from '../../agent/policy/layout.js';
 import { ESCAPES } from '../../agent/policy/schema/words.js';
+import { operationsOf, SYSCALLS } from '../../agent/policy/syscalls.js';
 import type { Facts, Judge, Name, Request, RuleName } from './request.js';
 
 const { COLUMN_END, COLUMN_SUBJECT, COLUMN_BYTE } = enums.column;
@@ -188,6 +189,7 @@ export function domainOf(request: Question): number {
   if (request.kind === 'capability') return D.DOMAIN_CAPABILITY;
   if (request.kind === 'escape') return D.DOMAIN_ESCAPE;
   if (request.kind === 'query') return D.DOMAIN_DNS;
+  if (request.kind === 'call') return D.DOMAIN_CALL;
   if (request.address.length === 0) return D.DOMAIN_BIND;
   const six = request.address.length === 16;
   if (request.direction === 'egress') return six ? D.DOMAIN_EGRESS6 : D.DOMAIN_EGRESS4;
@@ -200,6 +202,12 @@ export function inputOf(request: Question): number[] {
   if (request.kind === 'socket') return [request.socket];
   if (request.kind === 'capability') return [request.capability];
   if (request.kind === 'escape') return [ESCAPES.indexOf(request.operation)];
+  if (request.kind === 'call') {
+    const { syscall, path } = request;
+    if (path !== undefined) return [enums.call.CALL_PATH, operationsOf(syscall)[0] ?? 0, ...bytesOf(path)];
+    const number = SYSCALLS[0].get(syscall) ?? 0xffff;
+    return [enums.call.CALL_X86_64, number >> 8, number & 255];
+  }
   if (request.kind === 'query') return [...bytesOf(request.domain)].reverse();
   return [...request.address, request.protocol, request.port >> 8, request.port & 255];
 }

@@ -312,7 +312,16 @@ const doubtRows: readonly Row[] = [
     'has no value',
   ],
   ['AppArmor text', kubearmor('  @@apparmor: "x"\n  process: {matchPaths: [{path: /a}]}\n'), 'no effect'],
-  ['system calls', belay('  syscalls:\n    @@matchSyscalls: [{syscall: [unlink]}]\n'), 'not reported'],
+  [
+    'a system call of no kernel',
+    belay('  syscalls:\n    matchSyscalls: [{syscall: [unlink, @@unlinc]}]\n'),
+    'never matches',
+  ],
+  [
+    'a system call by a path that it has not',
+    belay('  syscalls:\n    matchPaths: [{path: /a, syscall: [unlink, @@getpid]}]\n'),
+    'not reported by path',
+  ],
   [
     'a look-up that kills',
     belay('  network:\n    matchDNSQueries: [{domain: google.com, action: @@Kill}]\n'),

@@ -158,6 +158,68 @@ test('a rule whose peers are all of kinds not enforced leaves no rule, and never
   }
 });
 
+test('domains are read without their case and their last dot, and deny where others kill', () => {
+  const found = rules(`
+  network:
+    action: Kill
+    matchDNSQueries:
+    - {domain: Google.COM., fromSource: [{path: /a}]}
+    - {domain: "*.example.com", action: Allow}
+`);
+  expect(found).toMatchObject([
+    { kind: 'dns', domain: 'google.com', below: false, action: 'Block', sources: [{ path: '/a' }] },
+    { kind: 'dns', domain: 'example.com', below: true, action: 'Allow', id: 'network.matchDNSQueries[1]' },
+  ]);
+});
+
+describe('system calls', () => {
+  const lists = [
+    ['matchSyscalls', 'syscall: [unlink]'],
+    ['matchPaths', 'path: /a/, recursive: true, syscall: [unlink]'],
+  ] as const;
+
+  test.each(lists)('of %s audit, and what is said of them comes from the closest', (list, what) => {
+    const read = (outer: string, section: string, own: string) =>
+      rules(`  action: Block\n${outer}  syscalls: {${section}${list}: [{${what}${own}}]}`)[0];
+    const global = '  severity: 2\n  message: global\n';
+    expect(read(global, '', '')).toMatchObject({ action: 'Audit', severity: 2, message: 'global' });
+    expect(read('', '', ', severity: 7, message: local')).toMatchObject({ severity: 7, message: 'local' });
+    expect(read(global, 'severity: 3, ', ', severity: 7, message: local')).toMatchObject({
+      action: 'Audit',
+      severity: 7,
+      message: 'local',
+    });
+    expect(read(global, '', ', severity: 7')).toMatchObject({ severity: 7, message: 'global' });
+  });
+
+  test('on a path are those that a path can be told of; a source that cannot be used takes the rule along', () => {
+    const found = rules(`
+  syscalls:
+    matchPaths:
+    - {path: /a/, recursive: true, syscall: [unlink, getpid]}
+    - {path: /a, syscall: [getpid]}
+    matchSyscalls:
+    - {syscall: [unlink], fromSource: [{dir: /b/, recursive: true}, {path: /c}]}
+    - {syscall: [unlink], fromSource: [{}]}
+`);
+    expect(found).toMatchObject([
+      {
+        id: 'syscalls.matchSyscalls[0]',
+        sources: [
+          { kind: 'directory', dir: '/b/', recursive: true },
+          { kind: 'path', path: '/c' },
+        ],
+      },
+      {
+        id: 'syscalls.matchPaths[0]',
+        syscalls: ['unlink'],
+        match: { kind: 'directory', dir: '/a/', recursive: true },
+      },
+    ]);
+    expect(found).toHaveLength(2);
+  });
+});
+
 test('presets take Audit and Block, of their own or inherited', () => {
   const found = rules(
     '  action: Audit\n  presets: [{name: filelessExec, action: Block}, {name: protectEnv}]',

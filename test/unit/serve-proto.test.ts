@@ -47,7 +47,7 @@ const PROCESS: Every<ProcessRecord> = {
 };
 const OBJECT: Every<ObjectRecord> = {
   ...{ path: true, pathBytes: true, unnamed: true, access: true, socket: true, protocol: true },
-  ...{ address: true, port: true, capability: true, command: true, name: true },
+  ...{ address: true, port: true, capability: true, domain: true, syscall: true, command: true, name: true },
 };
 
 const definitions = new Definitions();

@@ -429,17 +429,24 @@ export const SYSCALL_SOURCE = object('A program, by path or by directory.', {
   recursive: RECURSIVE,
 });
 
+/** No action: they report, whatever is inherited. */
+const { action: _action, ...REPORTED } = COMMON;
+
 const SYSCALLS_NAMED = {
   syscall: list('System calls by name.', text('A name like unlinkat.', { pattern: SYSCALL_NAME }), 512),
   fromSource: list('Only from these programs.', SYSCALL_SOURCE, MAX_SOURCES),
+  ...REPORTED,
 };
 
 export const SYSCALL_RULES = {
   matchSyscalls: object('System calls, whatever their arguments.', SYSCALLS_NAMED),
-  matchPaths: object('System calls on a path.', { path: PLACE, recursive: RECURSIVE, ...SYSCALLS_NAMED }),
+  matchPaths: object(
+    'System calls that change what is at a path: unlink, rmdir, mkdir, mknod, symlink, link, rename, chmod, chown, utime and setxattr, with their sisters.',
+    { path: PLACE, recursive: RECURSIVE, ...SYSCALLS_NAMED },
+  ),
 } as const;
 
-const SYSCALLS = object('System calls to report. Read, and not reported by this version.', {
+const SYSCALLS = object('System calls to report; they are never denied, whatever action is inherited.', {
   matchSyscalls: list('By name.', SYSCALL_RULES.matchSyscalls, MAX_RULES),
   matchPaths: list('By name and path.', SYSCALL_RULES.matchPaths, MAX_RULES),
   ...COMMON,

@@ -95,6 +95,7 @@ function* alertPairs(record: AlertRecord): Generator<Pair> {
       yield ['c6a3Label', 'Destination IPv6 Address', 1023];
     } else yield ['dst', object.address, 16];
     yield ['dpt', object.port, 5];
+    yield ['dhost', object.domain, 1023];
   } else yield ['filePath', objectText(object), 1023];
 }
 

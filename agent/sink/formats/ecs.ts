@@ -71,6 +71,7 @@ export function ecs(record: BelayRecord): object {
         generation: record.generation,
         dry_run: record.dryRun,
         capability: record.object.capability,
+        syscall: record.object.syscall,
         unnamed: record.object.unnamed,
       }),
       ...(record.type === 'gap' && { ring: record.ring }),
@@ -165,5 +166,6 @@ function alertFields(record: AlertRecord): object {
         ? { ip: object.address, port: object.port }
         : undefined,
     network: record.class === 'Network' ? { transport: object.protocol } : undefined,
+    dns: object.domain === undefined ? undefined : { type: 'query', question: { name: object.domain } },
   };
 }

@@ -64,6 +64,8 @@ export function attackOfRecord(record: BelayRecord): Attack {
 
 export function objectText(object: ObjectRecord): string {
   if (object.capability !== undefined) return `capability ${object.capability}`;
+  if (object.domain !== undefined) return object.domain;
+  if (object.syscall !== undefined) return [object.syscall, object.path].filter(Boolean).join(' ');
   if (object.command !== undefined) return `command ${object.command}`;
   if (object.name !== undefined) return object.name;
   if (object.address !== undefined) {
