@@ -360,15 +360,10 @@ static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u6
 
 /* --- the verdict cache --- */
 
-/* An entry is of one subject class (16 bits) and one automaton (above). */
-#define CACHE_WAY(key) (((key) + ((key) >> 16)) & (CACHE_WAYS - 1))
+#define CACHE_WAY(classes) (((classes) + ((classes) >> 16)) & (CACHE_WAYS - 1))
 
-/* Odd multipliers, so that no mixture of two entries adds up by swapping like differences between fields. */
-static __always_inline u64 cached_sum(const struct cached *k)
-{
-	return k->dentry + k->mount * 0x2545f491 + k->parent * 0x1b873593 + k->name * 0x27d4eb2f + k->tables * 0x165667b1 +
-	       k->sequence * 0x5bd1e995 + k->answer * 0x4cf5ad43 + 1;
-}
+/* Odd, so that no mixture of two entries adds up. */
+#define CACHE_SUM(sum, value) ((sum) * 0x5bd1e995 + (value))
 
 /* Rules out everything but a plain pass: no event, no condition. */
 static __always_inline bool passes_plainly(struct tables t, u32 decision, u32 decide)
@@ -384,46 +379,86 @@ static __always_inline bool passes_plainly(struct tables t, u32 decision, u32 de
 			    !RULE(t, verdict, u32, next));
 }
 
-/* What a cached answer is about. */
-static __always_inline void identify(struct cached *k, struct caller *c, struct file *file)
+static __always_inline u64 name_hash(struct dentry *dentry)
+{
+	return dentry->d_name.hash | (u64)dentry->d_name.len << 32;
+}
+
+/* An entry's member is read once, for the comparison and for the sum. Behind the barrier clang cannot take the other
+ * side of the comparison for the sum, which may be a pointer, nor put the sum off and keep all that it is made of. */
+#define CACHE_SAME(member, wanted) ({ \
+	u64 read_ = *(volatile u64 *)&e->member; \
+	bool same_ = read_ == (u64)(wanted); \
+	barrier_var(read_); \
+	sum = CACHE_SUM(sum, read_); \
+	barrier_var(sum); \
+	same_; })
+
+/* Whether the entry answers for this file; then with what. */
+static __always_inline bool is_cached(struct cached *e, struct caller *c, struct file *file, u64 classes, u32 *decision)
+{
+	struct dentry *dentry = file->f_path.dentry;
+	u64 answer, sum = 1;
+
+	barrier_var(e);
+	if (!CACHE_SAME(dentry, dentry) || !CACHE_SAME(mount, file->f_path.mnt) ||
+	    !CACHE_SAME(parent, dentry->d_parent->d_inode) || !CACHE_SAME(name, name_hash(dentry)) ||
+	    !CACHE_SAME(home, c->subject->home) || !CACHE_SAME(classes, classes) || !CACHE_SAME(sequence, tree_sequence()))
+		return false;
+	answer = *(volatile u64 *)&e->decision;
+	*decision = answer;
+	return CACHE_SUM(sum, answer) == *(volatile u64 *)&e->sum;
+}
+
+/* What an entry is about, from before the object is named: where that changes meanwhile, it will not be found. */
+static __always_inline void identify(struct cached *e, struct caller *c, struct file *file)
 {
 	struct dentry *dentry = file->f_path.dentry;
 
-	k->dentry = (u64)dentry;
-	k->mount = (u64)file->f_path.mnt;
-	k->parent = (u64)dentry->d_parent->d_inode;
-	k->name = dentry->d_name.hash | (u64)dentry->d_name.len << 32;
-	k->tables = c->generation | (c->subject->home ^ c->subject->home >> 32) << 32;
+	e->dentry = (u64)dentry;
+	e->mount = (u64)file->f_path.mnt;
+	e->parent = (u64)dentry->d_parent->d_inode;
+	e->name = name_hash(dentry);
+	e->home = c->subject->home;
+}
+
+static __always_inline void complete(struct cached *e, u64 classes, u64 sequence, u32 decision)
+{
+	u64 sum = 1;
+
+	/* through memory, since a verifier lets nobody count with pointers */
+	barrier();
+	e->classes = classes;
+	e->sequence = sequence;
+	e->decision = decision;
+	sum = CACHE_SUM(sum, e->dentry);
+	sum = CACHE_SUM(sum, e->mount);
+	sum = CACHE_SUM(sum, e->parent);
+	sum = CACHE_SUM(sum, e->name);
+	sum = CACHE_SUM(sum, e->home);
+	sum = CACHE_SUM(sum, classes);
+	sum = CACHE_SUM(sum, sequence);
+	e->sum = CACHE_SUM(sum, decision);
 }
 
 /* For hooks that are given an open file: most answers come from the inode's own cache. */
 static __always_inline bool judge_file(struct caller *c, struct file *file, u32 decide, u32 operation)
 {
+	u64 word = *(volatile u64 *)&c->subject->classes, domain = names_of(decide);
 	struct verdicts *v;
 	struct scratch *s;
-	u64 word = *(volatile u64 *)&c->subject->classes;
-	u32 asked = names_of(decide) << 16;
+	u32 decision;
 	bool denied;
 
-	if (!is_active(c, names_of(decide), decide))
+	if (!is_active(c, domain, decide))
 		return false;
 	/* classes of these tables, and no script's */
 	if (!through_security && word >> 16 == (u64)c->generation << 16) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
-		if (v) {
-			u32 key = SUBJECT_PROGRAM(word) | asked;
-			struct cached e = v->ways[CACHE_WAY(key)];
-			u64 sum = cached_sum(&e);
-			struct cached k;
-
-			identify(&k, c, file);
-			/* here, not after the comparisons: there clang would count with k's pointers instead */
-			barrier_var(sum);
-			if (e.dentry == k.dentry && e.mount == k.mount && e.parent == k.parent && e.name == k.name &&
-			    e.tables == k.tables && e.sequence == tree_sequence() && (u32)e.answer == key &&
-			    e.sum == sum && passes_plainly(c->tables, e.answer >> 32, decide))
-				return false;
-		}
+		word |= domain << 16;
+		if (v && is_cached(&v->ways[CACHE_WAY(word)], c, file, word, &decision) &&
+		    passes_plainly(c->tables, decision, decide))
+			return false;
 	}
 	s = take_scratch();
 	if (!s)
@@ -436,14 +471,9 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!through_security && s->flags == WALK_DONE && s->count == 1) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (v) {
-			/* through memory, since a verifier lets nobody count with pointers */
-			struct cached *fresh = (struct cached *)&s->fresh;
-
-			barrier();
-			fresh->sequence = s->sequence;
-			fresh->answer = s->classes[0] | asked | (u64)s->decision << 32;
-			fresh->sum = cached_sum(fresh);
-			v->ways[CACHE_WAY(s->classes[0] | asked)] = *fresh;
+			word = SUBJECT_WORD(c->generation, domain, s->classes[0]);
+			complete(&s->fresh, word, s->sequence, s->decision);
+			v->ways[CACHE_WAY(word)] = s->fresh;
 		} else {
 			count_failure(FAILURE_CACHE);
 		}

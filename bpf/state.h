@@ -195,9 +195,10 @@ struct cached {
 	u64 mount;
 	u64 parent; /* the parent directory's inode */
 	u64 name; /* hash | length << 32, as the dentry cache has it */
-	u64 tables; /* generation | the mount namespace of names << 32 */
-	u64 sequence; /* rename_lock | mount_lock << 32 */
-	u64 answer; /* subject class, enum domain << 16, decision << 32 */
+	u64 home; /* as in struct subject */
+	u64 classes; /* SUBJECT_WORD of a program and no script, with enum domain in the script's place */
+	u64 sequence; /* tree_sequence() */
+	u64 decision;
 	u64 sum;
 };
 #define CACHE_WAYS 4
