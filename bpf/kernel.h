@@ -99,7 +99,8 @@ struct file {
 };
 /* Around a file with FMODE_LAYER, from 6.8 on; the path is that which the first was opened by. */
 struct backing_file { struct file file; struct path user_path; };
-struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; };
+struct anon_vma;
+struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; struct anon_vma *anon_vma; };
 struct mm_struct { unsigned long arg_start, arg_end; struct file *exe_file; };
 struct cred { kuid_t uid; kgid_t gid; kuid_t fsuid; };
 struct upid { int nr; };
@@ -270,9 +271,13 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define MEM_MAJOR 1
 #define PTRACE_MODE_ATTACH 2
 #define PROT_READ 1
+#define PROT_WRITE 2
 #define PROT_EXEC 4
 #define READ_IMPLIES_EXEC 0x0400000
 #define VM_EXEC 4
+#define VM_SHARED 8
+#define MAP_TYPE 0x0f
+#define MAP_PRIVATE 2
 #define FMODE_WRITE 2
 #define FMODE_EXEC_FLAG 040 /* __FMODE_EXEC in f_flags: opened by exec */
 /* FMODE_NOACCOUNT: what overlayfs sets on the second open of a file, that of the layer's own inode.

@@ -275,6 +275,15 @@ out:
 	return 0;
 }
 
+/* memfd, shared memory: a file in name only. */
+static __always_inline bool is_memory(struct path *path)
+{
+	u64 dentry = (u64)BPF_CORE_READ(path, dentry);
+
+	return standing_of((u64)real_mount(BPF_CORE_READ(path, mnt)), (u64)BPF_CORE_READ((struct dentry *)dentry, d_inode),
+			   dentry, DECIDE_MAP) == STANDING_UNNAMED;
+}
+
 SEC("lsm/mmap_file")
 int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)
 {
@@ -284,6 +293,7 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 
 	/* security_mmap_file has no reqprot, and adds what the personality implies itself (mmap_prot) */
 	if (through_security) {
+		flags = prot;
 		prot = reqprot;
 		if (prot & PROT_READ && BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC)
 			prot |= PROT_EXEC;
@@ -298,6 +308,10 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	/* exec loads the program that it has asked about; by itself exe_file says little, since prctl sets it */
 	if (BPF_CORE_READ_BITFIELD_PROBED(task, in_execve) && (u64)file == (u64)BPF_CORE_READ(task, mm, exe_file))
 		return 0;
+	/* what is written to a private mapping is no file's */
+	if ((((reqprot | prot) & PROT_WRITE && (flags & MAP_TYPE) == MAP_PRIVATE) || is_memory(&file->f_path)) &&
+	    judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP))
+		ANSWER(true);
 	ANSWER(judge_drift(&c, &file->f_path, OPERATION_MAP) || judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
 }
 
@@ -313,6 +327,8 @@ static __always_inline struct path *opened_path(struct file *file)
 SEC("lsm/file_mprotect")
 int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {
+	bool private = !(vma->vm_flags & VM_SHARED), writable = (reqprot | prot) & PROT_WRITE;
+	bool executable = vma->vm_flags & VM_EXEC;
 	struct caller c = {};
 	struct scratch *s;
 	struct dentry *dentry;
@@ -320,15 +336,19 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, u
 	struct path *path;
 	bool denied;
 
-	if (!((reqprot | prot) & PROT_EXEC) || vma->vm_flags & VM_EXEC || !find_caller(&c))
+	if (!((reqprot | prot) & PROT_EXEC) || (executable && !(private && writable)) || !find_caller(&c))
 		return 0;
 	file = BPF_CORE_READ(vma, vm_file);
 	if (!file)
 		ANSWER(judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP));
 	path = opened_path(file);
+	/* what was or can be written to a private mapping is no file's */
+	if (((private && (writable || vma->anon_vma)) || is_memory(path)) &&
+	    judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP))
+		ANSWER(true);
 	if (judge_drift(&c, path, OPERATION_MAP))
 		ANSWER(true);
-	if (!is_active(&c, DOMAIN_PROGRAM, DECIDE_MAP))
+	if (executable || !is_active(&c, DOMAIN_PROGRAM, DECIDE_MAP))
 		return 0;
 	s = take_scratch();
 	if (!s)

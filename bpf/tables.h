@@ -162,7 +162,7 @@ struct decision {
 };
 
 enum preset {
-	PRESET_ANONYMOUS_MAP, /* anonymousMapExec: anonymous memory becomes executable */
+	PRESET_ANONYMOUS_MAP, /* anonymousMapExec: memory that holds no file's bytes becomes executable */
 	PRESET_EXEC, /* exec: a process that joined a running container from outside */
 	PRESET_DRIFT, /* process.drift: a program or library that is not of the container's image */
 	PRESET_COUNT,

@@ -274,6 +274,26 @@ static int anonymous_exec(int later)
 	return later ? mprotect(p, 4096, PROT_READ | PROT_EXEC) : 0;
 }
 
+/* Makes memory executable that looks like a file's: memfd's, a private mapping that is written to before, or that can be
+ * written to, at once or afterwards. */
+static int disguised_exec(const char *way, const char *path)
+{
+	int memory = !strcmp(way, "memfd"), both = !strcmp(way, "both"), before = !strcmp(way, "before");
+	int fd = memory ? memfd_create("code", 0) : open(path, O_RDONLY | O_CLOEXEC);
+	char *p;
+
+	if (fd < 0 || (memory && ftruncate(fd, 4096)))
+		return -1;
+	p = mmap(NULL, 4096, PROT_READ | (both || before ? PROT_WRITE : 0) | (before ? 0 : PROT_EXEC), MAP_PRIVATE, fd, 0);
+	if (p == MAP_FAILED)
+		return -1;
+	if (before)
+		p[0] = 1;
+	if (memory || both)
+		return 0;
+	return mprotect(p, 4096, PROT_READ | PROT_EXEC | (before ? 0 : PROT_WRITE));
+}
+
 /* Opens a name below a directory that stays open, wherever it is moved. */
 static int read_below(const char *directory, const char *name)
 {
@@ -470,6 +490,7 @@ static int act(char **a)
 	if (IS("receive")) return received();
 	if (IS("anonymous")) return anonymous_exec(0);
 	if (IS("anonymous-later")) return anonymous_exec(1);
+	if (IS("disguised")) return disguised_exec(a[0], a[1]);
 	if (IS("read-below")) return read_below(a[0], a[1]);
 	if (IS("read-detached")) return read_detached(a[0], a[1]);
 	if (IS("create-counted")) return create_counted(a[0]);

@@ -537,7 +537,23 @@ const PRESETS: readonly Case[] = [
       ['$A anonymous', 'EACCES'],
       ['$A anonymous-later', 'EACCES'],
       ['$A map $A', 'ok'],
+      ['$A mprotect $A', 'ok'],
     ],
+  },
+  {
+    name: 'anonymousMapExec: nor does memory that looks like a file’s',
+    spec: 'presets: [{name: anonymousMapExec, action: Block}]',
+    acts: [
+      ['$A disguised memfd -', 'EACCES'],
+      ['$A disguised both $A', 'EACCES'],
+      ['$A disguised before $A', 'EACCES'],
+      ['$A disguised after $A', 'EACCES'],
+    ],
+  },
+  {
+    name: 'anonymousMapExec, Audit: it happens and is told',
+    spec: 'presets: [{name: anonymousMapExec, action: Audit}]',
+    acts: ['memfd', 'both', 'before', 'after'].map((way) => [`$A disguised ${way} $A`, 'ok'] as const),
   },
 ];
 
