@@ -42,6 +42,11 @@ describe('what the agent cannot work with', () => {
       changed('umount /sys/kernel/security'),
       /lsm cannot be read; mount it with: mount -t securityfs/,
     ],
+    [
+      'no BTF',
+      changed('mount -t tmpfs none /sys/kernel/btf'),
+      /this kernel has no BTF \(.*vmlinux\); it needs CONFIG_DEBUG_INFO_BTF=y/,
+    ],
   ])('%s: it says so, and what to do, and ends', (_, by, what) => {
     const { status, said, ready } = agent(by);
     expect(status).toBe(1);
