@@ -21,10 +21,12 @@ int BPF_PROG(syscall_entered, void *regs, long id)
 		return 0;
 	if (bpf_core_field_exists(task->thread_info.status) && BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
 		call[0] = CALL_I386;
-	/* what no rule names is settled here, three steps of the automaton */
+	/* what no rule names is settled here, three steps of the automaton; unrolled, since Linux 6.1 refuses a loop that
+	 * clang enters in its middle */
 	cells = HEADER(c.tables, cells);
 	row = HEADER_OF(c.tables, start, DOMAIN_CALL);
-	for (int i = 0; i < 3 && row; i++)
+#pragma unroll
+	for (int i = 0; i < 3; i++)
 		row = STEP(c.tables, cells, row, COLUMN_BYTE + call[i]);
 	if (!row || !EXCEPTION(c.tables, cells, row, COLUMN_END, 0))
 		return 0;

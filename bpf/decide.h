@@ -311,7 +311,7 @@ static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentr
 }
 
 /* A change that passes, to the object that name[] names, as a system call that some rule reports. */
-static __noinline void audit_call(struct scratch *s, struct subject *who, struct workload *w)
+static __always_inline void audit_call(struct scratch *s, struct subject *who, struct workload *w)
 {
 	u32 off = s->off, decision = s->decision;
 	u8 domain = s->domain, decide = s->decide, operation = s->operation;

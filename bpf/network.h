@@ -234,6 +234,9 @@ static __noinline bool note_sender(struct caller *c, struct socket *sock)
 	struct scratch *s;
 	u32 at;
 
+	/* sockets' storage cannot be had from security_*: the packet is its cgroup's, by no program */
+	if (through_security)
+		return true;
 	if (sk)
 		who = bpf_sk_storage_get(&senders, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!who) {

@@ -133,8 +133,8 @@ static __always_inline bool is_own_map(struct bpf_map *map)
 
 #define IS(own) (m == (u64)&(own))
 	return IS(arena) || IS(workloads) || IS(tasks) || IS(cgroups) || IS(cgroup_homes) || IS(pods) || IS(containers) ||
-	       IS(settings) || IS(cgroup_paths) || IS(originals) || IS(roots) || IS(homes) || IS(verdicts) ||
-	       IS(receivers) || IS(scratches) || IS(denials) || IS(matches) || IS(telemetry_ring) || IS(folds) ||
+	       IS(settings) || IS(cgroup_paths) || IS(originals) || IS(roots) || IS(homes) ||
+	       (through_security ? IS(socket_receivers) : IS(verdicts) || IS(receivers)) || IS(senders) || IS(scratches) || IS(denials) || IS(matches) || IS(telemetry_ring) || IS(folds) ||
 	       IS(failures);
 #undef IS
 }
