@@ -7,8 +7,8 @@ const { SCHEMA } = enums.schema;
 /** The kernel takes a program off in the background; one at a time is what its trampolines are used to. */
 const DETACH_MS = 20;
 
-/** Of a directory whose programs are being taken off: those left enforce, and are not all. */
-const ENDED = '.ended';
+/** Of a directory whose programs are being taken off: those left enforce, and are not all. A bpffs allows no dot in names. */
+const ENDED = '_ended';
 
 /** What is pinned cannot be taken over; it stays in force. */
 export class CannotTakeOver extends Error {}
@@ -81,7 +81,7 @@ export function removeDirectory(directory: string): void {
 export async function uninstall(pin: string): Promise<number> {
   if (!existsSync(pin)) return 0;
   const names = readdirSync(pin);
-  const strange = names.find((name) => !/^v\d+(\.ended)?$/.test(name));
+  const strange = names.find((name) => !/^v\d+(_ended)?$/.test(name));
   if (strange !== undefined) {
     throw new Error(
       `${pin}/${strange} is not Belay's; give the directory that the agent was given with --pin`,
