@@ -128,6 +128,8 @@ export class EventStream {
     const bootTime = this.#kernel.bootTime;
     const unix = BigInt(Date.now()) * 1_000_000n;
     const now = unix - bootTime;
+    // the first reports of what has folded since, where this comes before the loop has looked at the rings
+    this.#kernel.drain();
     this.#kernel.takeFolds(now, window, this.#repeats(now));
     for (const id of this.#enforcer.workloads.keys()) {
       const { lost, told } = this.#kernel.counters(id);
