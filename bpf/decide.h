@@ -471,7 +471,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!through_security && s->flags == WALK_DONE && s->count == 1) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (v) {
-			word = SUBJECT_WORD(c->generation, domain, s->classes[0]);
+			word = SUBJECT_WORD(c->generation, s->classes[0], domain);
 			complete(&s->fresh, word, s->sequence, s->decision);
 			v->ways[CACHE_WAY(word)] = s->fresh;
 		} else {

@@ -46,7 +46,7 @@ measure('no agent, uncached', 0, OUT, true);
 const addon = loadAddon();
 const empty = new addon.Kernel(readFileSync(new URL('../../build/empty.bpf.o', import.meta.url)));
 empty.load({});
-empty.attach({});
+empty.attach({ except: [] });
 measure('empty programs', 0, OUT, false);
 measure('empty programs, uncached', 0, OUT, true);
 empty.close();
