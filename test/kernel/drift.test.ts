@@ -34,9 +34,9 @@ beforeAll(async () => {
     // as the image has them, and not: new, changed, on another file system
     const made = await run(
       where,
-      `cp /bin/true /usr/local/bin/new; printf '#!/bin/sh\\necho ran\\n' > /usr/local/bin/script
+      `mkdir -p /usr/local/bin /usr/local/lib; cp /bin/true /usr/local/bin/new; printf '#!/bin/sh\\necho ran\\n' > /usr/local/bin/script
       chmod +x /usr/local/bin/script; cp /bin/true /dev/shm/elsewhere; cp $(ls /lib/*/libc.so.6) /usr/local/lib/copy.so
-      chmod 0700 /usr/bin/env`,
+      chmod 0700 /usr/bin/uname`,
     );
     expect(made).toBe('');
   }
@@ -62,7 +62,7 @@ it('what the overlay’s type says of where the upper layer is, is what is assum
 describe.each(['container', 'cgroup'])('in a %s', (where) => {
   const denials = [
     ['a program that was copied', '/usr/local/bin/new', '/usr/local/bin/new', 'exec'],
-    ['a program whose mode was changed', '/usr/bin/env true', '/usr/bin/env', 'exec'],
+    ['a program whose mode was changed', '/usr/bin/uname', '/usr/bin/uname', 'exec'],
     ['a program on a tmpfs', '/dev/shm/elsewhere', '/dev/shm/elsewhere', 'exec'],
     ['a script', '/usr/local/bin/script', '/usr/local/bin/script', 'exec'],
     [

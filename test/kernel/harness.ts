@@ -8,6 +8,7 @@ import {
   readFileSync,
   renameSync,
   rmdirSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -178,6 +179,8 @@ export class Belay {
     if (options.folder !== undefined) {
       this.#read = existsSync(this.#output) ? statSync(this.#output).size : 0;
     }
+    // left by one that was killed
+    rmSync(join(this.folder, 'ready'), { force: true });
     mkdirSync(this.policyFolder, { recursive: true });
     for (const [name, text] of Object.entries(options.policies ?? {})) this.write(name, text);
     this.writeWorkloads(options.workloads);
