@@ -266,7 +266,7 @@ __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 static __always_inline bool judge_preset(struct caller *c, u32 preset, u32 operation)
 {
 	u32 at = __builtin_offsetof(struct set_header, presets) + preset * sizeof(struct entry);
-	u32 verdict = TABLE(u32, c->tables, at), audit = TABLE(u32, c->tables, at + 4);
+	u32 verdict = HEADER_AT(c->tables, at), audit = HEADER_AT(c->tables, at + 4);
 	u32 rule = verdict ? verdict : audit;
 	struct scratch *s;
 
@@ -360,7 +360,7 @@ static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u6
 
 /* --- the verdict cache --- */
 
-#define CACHE_WAY(classes) (((classes) + ((classes) >> 16)) & (CACHE_WAYS - 1))
+#define CACHE_WAY(class, domain) (((class) + (domain)) & (CACHE_WAYS - 1))
 
 /* Odd, so that no mixture of two entries adds up. */
 #define CACHE_SUM(sum, value) ((sum) * 0x5bd1e995 + (value))
@@ -456,7 +456,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!through_security && word >> 16 == (u64)c->generation << 16) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
 		word |= domain << 16;
-		if (v && is_cached(&v->ways[CACHE_WAY(word)], c, file, word, &decision) &&
+		if (v && is_cached(&v->ways[CACHE_WAY(word, domain)], c, file, word, &decision) &&
 		    passes_plainly(c->tables, decision, decide))
 			return false;
 	}
@@ -473,7 +473,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 		if (v) {
 			word = SUBJECT_WORD(c->generation, s->classes[0], domain);
 			complete(&s->fresh, word, s->sequence, s->decision);
-			v->ways[CACHE_WAY(word)] = s->fresh;
+			v->ways[CACHE_WAY(s->classes[0], domain)] = s->fresh;
 		} else {
 			count_failure(FAILURE_CACHE);
 		}

@@ -43,7 +43,7 @@ static __always_inline bool is_drifted(struct subject *who, u64 dentry)
 static __always_inline bool judge_drift(struct caller *c, struct path *path, u32 operation)
 {
 	u32 at = __builtin_offsetof(struct set_header, presets) + PRESET_DRIFT * sizeof(struct entry);
-	u32 verdict = TABLE(u32, c->tables, at), audit = TABLE(u32, c->tables, at + 4);
+	u32 verdict = HEADER_AT(c->tables, at), audit = HEADER_AT(c->tables, at + 4);
 	u32 rule = verdict ? verdict : audit;
 	struct scratch *s;
 	u64 dentry;

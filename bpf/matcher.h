@@ -5,6 +5,7 @@
  *
  *     TABLES                        the type of what names a region
  *     TABLE(type, tables, offset)   the value of that type at a byte offset of the region
+ *     HEADER_AT(tables, offset)     the number at a byte offset of the header, if there is a shorter way
  *     WALK_CHAIN                    walk_chain, if it is to be called in another way
  *
  * In the kernel the offset is masked, so that no table, however broken, leads outside of the arena.
@@ -34,10 +35,12 @@
 	unsigned long long cell_ = CELL_AT(tables, cells, row_ + (column)); \
 	CELL_ROW(cell_) == row_ ? CELL_NEXT(cell_) : (otherwise); })
 
-#define HEADER(tables, member) \
-	TABLE(unsigned int, tables, __builtin_offsetof(struct set_header, member))
+#ifndef HEADER_AT
+#define HEADER_AT(tables, offset) TABLE(unsigned int, tables, offset)
+#endif
+#define HEADER(tables, member) HEADER_AT(tables, __builtin_offsetof(struct set_header, member))
 #define HEADER_OF(tables, member, domain) \
-	TABLE(unsigned int, tables, __builtin_offsetof(struct set_header, member) + (domain) * 4)
+	HEADER_AT(tables, __builtin_offsetof(struct set_header, member) + ((domain) & 15) * 4)
 
 /* Both chains of one (object class, subject class, decide). */
 #define ENTRY(tables, index, decide, which) \

@@ -443,6 +443,9 @@ struct tables { u8 *arena; u32 region; };
 /* Masked to the arena, and to the type's alignment. */
 #define TABLE(type, tables, offset) \
 	(*(type *)((tables).arena + (((tables).region + (offset)) & (ARENA_BYTES - 1) & ~(sizeof(type) - 1))))
+/* Regions begin with a page (agent/kernel/arena.ts), and their headers are shorter: one mask does for all of it. */
+#define HEADER_AT(tables, offset) \
+	(*(u32 *)((tables).arena + ((tables).region & (ARENA_BYTES - 1) & ~4095u) + (offset)))
 #define MATCHER_LOOP _Pragma("clang loop unroll(disable)")
 struct judgement;
 #define WALK_CHAIN chain
