@@ -37,8 +37,16 @@ struct walk { struct scratch *s; };
 /* Both locks' counts; an odd one means that a writer is at work. */
 static __always_inline u64 tree_sequence(void)
 {
-	u32 renames = PEEK(seqcount, &rename_lock, sequence), mounts = PEEK(seqcount, &mount_lock, sequence);
+	u32 renames, mounts;
 
+	/* as PEEK, which would ask twice which way to go: every cached answer comes by here */
+	if (has_rdonly_cast) {
+		renames = CAST(seqcount, &rename_lock)->sequence;
+		mounts = CAST(seqcount, &mount_lock)->sequence;
+	} else {
+		renames = BPF_CORE_READ((struct seqcount *)&rename_lock, sequence);
+		mounts = BPF_CORE_READ((struct seqcount *)&mount_lock, sequence);
+	}
 	return renames | (u64)mounts << 32;
 }
 

@@ -390,11 +390,12 @@ extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
 	u64 address_ = (u64)(address); \
 	typeof(((struct type *)0)->member) value_; \
 	if (has_rdonly_cast) \
-		value_ = ((struct type *)bpf_rdonly_cast((void *)address_, \
-							bpf_core_type_id_kernel(struct type)))->member; \
+		value_ = CAST(type, address_)->member; \
 	else \
 		value_ = BPF_CORE_READ((struct type *)address_, member); \
 	value_; })
+#define CAST(type, address) \
+	((struct type *)bpf_rdonly_cast((void *)(u64)(address), bpf_core_type_id_kernel(struct type)))
 
 static __always_inline void count_failure(u32 failure)
 {
