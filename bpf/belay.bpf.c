@@ -15,6 +15,8 @@
 #include "privilege.h"
 #include "file.h"
 #include "network.h"
+#include "lifecycle.h"
+#include "visible.h"
 #include "carry.h"
 #include "dns.h"
 #include "calls.h"
@@ -45,6 +47,10 @@ enum operation abi_operation;
 enum ring abi_ring;
 enum verdict abi_verdict;
 enum event_flag abi_event_flag;
+enum visible abi_visible;
+struct child *abi_child;
+struct credentials *abi_credentials;
+struct credentials_change *abi_credentials_change;
 enum failure abi_failure;
 enum binding_flag abi_binding_flag;
 enum built_in_rule abi_built_in_rule;

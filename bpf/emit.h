@@ -30,7 +30,7 @@ static __always_inline u64 fold_key(struct scratch *s, u32 rule, u32 verdict)
 /* How many repeats to report now, this one included; 0 = it was only counted. */
 static __always_inline u64 fold(u64 key, u64 now, u32 workload, u32 rule)
 {
-	u32 slot = (key >> 20) & (FOLD_SLOTS - 1);
+	u32 slot = rule == RULE_NONE ? FOLD_SLOTS + ((key >> 20) & (LOG_FOLD_SLOTS - 1)) : (key >> 20) & (FOLD_SLOTS - 1);
 	struct fold *f = bpf_map_lookup_elem(&folds, &slot);
 	u64 since, old;
 
@@ -65,13 +65,26 @@ static __always_inline u32 append(struct scratch *s, u32 at, const void *from, u
 	return at + length;
 }
 
+static __always_inline u32 pid_inside(struct task_struct *task)
+{
+	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
+	u32 level, number = 0;
+
+	if (!pid)
+		return 0;
+	level = BPF_CORE_READ(pid, level);
+	bpf_probe_read_kernel(&number, sizeof(number),
+			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				      (level & 31) * bpf_core_type_size(struct upid) + bpf_core_field_offset(struct upid, nr));
+	return number;
+}
+
 /* Who acts: of the current task, whose state this is. NULL = nobody in particular (a packet arrived). */
 static __always_inline u32 describe(struct scratch *s, struct event *e, struct subject *who)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_struct *parent;
 	struct subject *up;
-	struct pid *pid;
 	u32 at, length;
 	u64 start, end;
 
@@ -80,15 +93,7 @@ static __always_inline u32 describe(struct scratch *s, struct event *e, struct s
 	e->uid = BPF_CORE_READ(task, cred, uid.val);
 	e->gid = BPF_CORE_READ(task, cred, gid.val);
 	e->exec_id = who->exec_id;
-	pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
-	if (pid) {
-		u32 level = BPF_CORE_READ(pid, level);
-
-		bpf_probe_read_kernel(&e->pid_inside, 4,
-				      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-					      (level & 31) * bpf_core_type_size(struct upid) +
-					      bpf_core_field_offset(struct upid, nr));
-	}
+	e->pid_inside = pid_inside(task);
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	if (BPF_CORE_READ(task, signal, tty))
 		e->flags |= EVENT_TTY;
@@ -126,12 +131,12 @@ static __always_inline u32 describe(struct scratch *s, struct event *e, struct s
 	return at;
 }
 
-static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32 ring, struct workload *w)
+/* Puts the object's name behind the event, whose strings end at; returns the size of it all. */
+static __always_inline u32 finish(struct scratch *s, struct event *e, u32 at)
 {
 	/* addresses and such have fields of their own */
 	bool named = s->domain <= DOMAIN_FILE || (s->domain >= DOMAIN_ESCAPE && s->domain <= DOMAIN_CALL);
 	u32 length = named ? NAME_MAX_BYTES - s->off : 0, size;
-	long failed;
 
 	at &= 2047;
 	length &= 8191;
@@ -144,6 +149,14 @@ static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32
 	size = sizeof(struct event) + at + length;
 	if (size > EVENT_SIZE)
 		size = EVENT_SIZE;
+	return size;
+}
+
+static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32 ring, struct workload *w)
+{
+	u32 size = finish(s, e, at);
+	long failed;
+
 	if (ring == RING_DENIALS)
 		failed = bpf_ringbuf_output(&denials, s->event, size, 0);
 	else if (ring == RING_MATCHES)
@@ -154,21 +167,83 @@ static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32
 		__sync_fetch_and_add(&w->lost[ring & 3], e->count);
 }
 
-/* A program has started: telemetry, of which as much is kept as fits. name[] holds the program. */
-static __noinline void report_start(struct scratch *s, struct subject *who, struct workload *w)
+/* Telemetry: once half of the ring is full, a workload has a share of what is left, so that one cannot take it all. Two
+ * processors that begin a second at once make its share a little larger. */
+static __always_inline void send_visible(struct scratch *s, struct event *e, u32 at, struct workload *w)
 {
-	struct event *e = (void *)s->event;
-	u32 at;
+	u32 size = finish(s, e, at);
 
+	if (e->time - w->spent_since > 1000000000) {
+		w->spent_since = e->time;
+		w->spent = 0;
+	}
+	if (__sync_fetch_and_add(&w->spent, size) > TELEMETRY_SHARE &&
+	    bpf_ringbuf_query(&telemetry_ring, BPF_RB_AVAIL_DATA) > TELEMETRY_BYTES / 2)
+		__sync_fetch_and_add(&w->lost[LOST_TO_OTHERS], e->count);
+	else if (bpf_ringbuf_output(&telemetry_ring, s->event, size, 0))
+		__sync_fetch_and_add(&w->lost[RING_TELEMETRY], e->count);
+}
+
+static __always_inline u32 begin_process(struct scratch *s, struct event *e, struct subject *who, u32 operation)
+{
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time = bpf_ktime_get_boot_ns();
 	e->count = 1;
 	e->workload = who->workload;
-	e->operation = OPERATION_EXEC;
+	e->operation = operation;
 	e->socket_kind = SOCKET_KIND_COUNT;
 	s->domain = DOMAIN_PROGRAM;
-	at = describe(s, e, who);
-	send(s, e, at, RING_TELEMETRY, w);
+	return describe(s, e, who);
+}
+
+/* What a process has done or become: telemetry, of which as much is kept as fits. name[] holds what it is about. */
+static __noinline void report_process(struct scratch *s, struct subject *who, struct workload *w, u32 operation)
+{
+	struct event *e = (void *)s->event;
+
+	send_visible(s, e, begin_process(s, e, who, operation), w);
+}
+
+struct argument_count { struct scratch *s; u32 at; u32 left; u32 length; };
+
+static long count_argument(u32 i, struct argument_count *a)
+{
+	if (!a->left)
+		return 1;
+	a->length = i + 1;
+	if (!a->s->event[sizeof(struct event) + (a->at & 511) + (i & (ARGUMENTS_MAX - 1))])
+		a->left--;
+	return 0;
+}
+
+/* A program has started. name[] holds it. Its arguments are on its new stack, and nowhere said to be yet. */
+static __noinline void report_start(struct scratch *s, struct subject *who, struct workload *w, struct linux_binprm *bprm)
+{
+	struct event *e = (void *)s->event;
+	struct argument_count a = { s, 0, bprm->argc };
+	u64 p = bprm->p;
+	u32 size = ARGUMENTS_MAX - 1, rest = 4096 - (p & 4095), at;
+	void *to;
+
+	begin_process(s, e, who, OPERATION_EXEC);
+	at = (e->program_length & 255) + (e->parent_length & 255);
+	barrier_var(at);
+	at &= 511;
+	a.at = at;
+	to = s->event + sizeof(struct event) + at;
+	/* the stack may end before that */
+	if (bpf_probe_read_user(to, size, (void *)p)) {
+		size = rest < size ? rest : size;
+		size &= ARGUMENTS_MAX - 1;
+		if (!size || bpf_probe_read_user(to, size, (void *)p))
+			size = 0;
+	}
+	bpf_loop(size, count_argument, &a, 0);
+	if (a.left)
+		e->flags |= EVENT_ARGUMENTS_CUT;
+	size = a.length & (ARGUMENTS_MAX - 1);
+	e->arguments_length = size;
+	send_visible(s, e, at + size, w);
 }
 
 /* A pod's or a container's cgroup has been made: the agent finds out whose. */
@@ -219,13 +294,20 @@ static __always_inline void tell_question(struct scratch *s, struct event *e, u6
 	__builtin_memcpy(e->address, s->address, sizeof(e->address));
 }
 
+/* Connecting is an operation on files, too: to the name of a unix socket. */
+#define TOLD(operation, file) ((u32)(operation) << 1 | (file))
+
 /* Reports the question in s for the current task, whose state who is; NULL = nobody acts. */
 static __noinline void report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
 {
 	struct event *e = (void *)s->event;
 	u32 at = 0;
-	u64 now = bpf_ktime_get_boot_ns(), key = fold_key(s, rule, verdict), count;
+	u64 now, key, count;
 
+	if (who && w->visible && verdict == VERDICT_PASS && s->domain != DOMAIN_CALL)
+		who->told = TOLD(s->operation, s->domain == DOMAIN_FILE);
+	now = bpf_ktime_get_boot_ns();
+	key = fold_key(s, rule, verdict);
 	count = tally(s, w, key, now, rule, verdict);
 	if (!count)
 		return;
@@ -237,6 +319,30 @@ static __noinline void report(struct scratch *s, struct subject *who, struct wor
 	if (who)
 		at = describe(s, e, who);
 	send(s, e, at, verdict == VERDICT_PASS ? RING_MATCHES : RING_DENIALS, w);
+}
+
+/* Tells of the question in s, which passed and which no rule reports, for the current task. */
+__noinline int report_visible(struct scratch *s, struct subject *who, struct workload *w)
+{
+	struct event *e;
+	u64 now, key, count;
+
+	if (!s || !who || !w)
+		return 0;
+	e = (void *)s->event;
+	now = bpf_ktime_get_boot_ns();
+	/* reading is another thing than writing */
+	key = fold_key(s, RULE_NONE, s->event_flags);
+	count = fold(key, now, s->workload, RULE_NONE);
+	if (!count)
+		return 0;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = now;
+	e->fold_key = key;
+	e->count = count;
+	tell_question(s, e, RULE_NONE, VERDICT_PASS);
+	send_visible(s, e, describe(s, e, who), w);
+	return 0;
 }
 
 #endif

@@ -13,6 +13,7 @@ enum schema { SCHEMA = SCHEMA_VERSION };
 
 #define MAX_WORKLOADS 4096
 #define FOLD_SLOTS 16384
+#define LOG_FOLD_SLOTS 4096 /* behind those, for telemetry: it takes none from alerts */
 #define PROGRAM_MAX 240 /* longer program names are cut, and the flag below says so */
 #define ARGUMENTS_MAX 512
 #define NAME_MAX_BYTES 4096
@@ -60,13 +61,49 @@ enum operation {
 	OPERATION_KERNEL_INTERFACE,
 	OPERATION_DEVICE_NODE,
 	OPERATION_CGROUP, /* a pod's or a container's cgroup was made; exec_id is its id, the object its path */
+	OPERATION_FORK, /* a process, no thread; the object is a struct child */
+	OPERATION_EXIT, /* of a process's last thread; the object is its wait status, as a u32 */
+	OPERATION_SETUID, /* and the like, from here: the object is a struct credentials_change */
+	OPERATION_SETGID,
+	OPERATION_CAPSET,
+	OPERATION_EXEC_CREDENTIALS, /* by the program that is about to run */
+};
+
+/* What a workload's telemetry tells of. */
+enum visible {
+	VISIBLE_PROCESS = 1, /* exec, fork, exit, and credentials that change */
+	VISIBLE_FILE = 2,
+	VISIBLE_NETWORK = 4,
+	VISIBLE_CAPABILITIES = 8,
+};
+
+struct child {
+	unsigned int pid; /* on the node */
+	unsigned int pid_inside; /* in its own pid namespace */
+};
+
+struct credentials {
+	unsigned int uid;
+	unsigned int gid;
+	unsigned int effective_uid;
+	unsigned int effective_gid;
+	unsigned int saved_uid;
+	unsigned int saved_gid;
+	unsigned long long permitted; /* capabilities, a bit each */
+	unsigned long long effective;
+};
+
+struct credentials_change {
+	struct credentials before;
+	struct credentials after;
 };
 
 enum ring {
 	RING_DENIALS, /* denied or killed; shared with nothing else */
 	RING_MATCHES, /* audit rules and postures */
-	RING_TELEMETRY, /* programs that started */
+	RING_TELEMETRY, /* what is visible of workloads, and what the programs tell the agent */
 	RING_COUNT,
+	LOST_TO_OTHERS = RING_COUNT, /* no ring: telemetry that was left out so that there is room for other workloads' */
 };
 
 enum verdict {
@@ -128,6 +165,9 @@ struct workload {
 	unsigned long long lost[4]; /* by enum ring: events that did not fit */
 	unsigned long long told[4]; /* how many of lost have been told; the agent's */
 	unsigned int round; /* of the last look at all tasks that met one of its */
+	unsigned int visible; /* enum visible; no verdict looks at it */
+	unsigned long long spent; /* bytes of telemetry in the second that began at spent_since */
+	unsigned long long spent_since;
 };
 
 /* What the agent tells the programs while they run, and an agent the next. */
@@ -153,6 +193,7 @@ struct settings {
 /* Rules that are in no policy. */
 enum built_in_rule {
 	RULE_UNNAMEABLE, /* what cannot be named is denied where any rule could apply */
+	RULE_NONE = 0x7ffffffe, /* of telemetry: no rule speaks of it */
 	RULE_SELF_PROTECTION = 0x7fffffff, /* workloads keep their hands off the agent */
 };
 

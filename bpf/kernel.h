@@ -102,13 +102,25 @@ struct backing_file { struct file file; struct path user_path; };
 struct anon_vma;
 struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; struct anon_vma *anon_vma; };
 struct mm_struct { unsigned long arg_start, arg_end; struct file *exe_file; };
-struct cred { kuid_t uid; kgid_t gid; kuid_t fsuid; };
+typedef struct { u64 val; } kernel_cap_t; /* as two words before 6.3, which are the same eight bytes */
+struct cred {
+	kuid_t uid, suid, euid, fsuid;
+	kgid_t gid, sgid, egid;
+	kernel_cap_t cap_permitted, cap_effective;
+};
 struct upid { int nr; };
 struct hlist_node { struct hlist_node *next; };
 struct hlist_head { struct hlist_node *first; };
 struct pid { unsigned int level; struct hlist_head tasks[4]; struct upid numbers[1]; };
 struct tty_struct;
-struct signal_struct { struct pid *pids[4]; struct tty_struct *tty; };
+typedef struct { int counter; } atomic_t;
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	unsigned int flags;
+	struct pid *pids[4];
+	struct tty_struct *tty;
+};
 struct fs_struct { struct path root; };
 struct nsproxy { struct mnt_namespace *mnt_ns; };
 struct kernfs_node { const char *name; u64 id; };
@@ -125,6 +137,7 @@ struct task_struct {
 	unsigned int personality;
 	int pid;
 	int tgid;
+	int exit_code;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct mm_struct *mm;
@@ -144,13 +157,13 @@ struct task_struct {
 struct linux_binprm {
 	unsigned long p;
 	struct file *file;
+	struct cred *cred;
 	int argc;
 };
 struct iattr { unsigned int ia_valid; };
 struct ovl_inode { struct inode vfs_inode; struct dentry *__upperdentry; };
 struct proc_inode { struct pid *pid; struct inode vfs_inode; };
 
-typedef struct { int counter; } atomic_t;
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -288,6 +301,7 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define PF_KTHREAD 0x00200000
 #define ATTR_TIMES 0x1b0 /* ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET | ATTR_MTIME_SET */
 #define PIDTYPE_TGID 1
+#define SIGNAL_GROUP_EXIT 4
 #define CAP_OPT_NOAUDIT 2
 
 #endif

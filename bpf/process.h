@@ -242,8 +242,8 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 		c.subject->script_length = c.subject->pending_length;
 		bpf_probe_read_kernel(c.subject->script, PROGRAM_MAX, c.subject->pending);
 	}
-	if (telemetry && c.workload)
-		report_start(s, c.subject, c.workload);
+	if (c.workload && c.workload->visible & VISIBLE_PROCESS)
+		report_start(s, c.subject, c.workload, bprm);
 	if (!find_tables(&c, c.subject->workload))
 		goto out;
 	if (!c.subject->pending_waits)

@@ -22,7 +22,6 @@ u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written b
 const volatile bool through_security;
 const volatile bool setattr_has_idmap; /* the inode_setattr hook is given the idmap (6.9) */
 const volatile u64 fold_window = 1000000000; /* ns */
-const volatile bool telemetry; /* report programs that start */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -71,6 +70,7 @@ struct subject {
 	u32 pending_generation;
 	u32 pending_arguments[WAITING_LIMIT]; /* the rules that judge the arguments */
 	u32 pending_waits;
+	u32 told; /* the operation under way that a rule has reported, see was_told; only where something is visible */
 	char program[PROGRAM_MAX];
 	char script[PROGRAM_MAX];
 	char pending[PROGRAM_MAX];
@@ -362,14 +362,18 @@ struct {
 	__uint(max_entries, 1 << 20);
 } matches SEC(".maps");
 
+#define TELEMETRY_BYTES (1 << 20)
+/* What any workload may write within a second, even where little room is left. */
+#define TELEMETRY_SHARE (TELEMETRY_BYTES / 32)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, TELEMETRY_BYTES);
 } telemetry_ring SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FOLD_SLOTS);
+	__uint(max_entries, FOLD_SLOTS + LOG_FOLD_SLOTS);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, u32);
 	__type(value, struct fold);

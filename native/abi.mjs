@@ -10,10 +10,10 @@ const { types } = JSON.parse(
 const byId = new Map(types.map((t) => [t.id, t]));
 const ENUMS = [
   'operation', 'ring', 'verdict', 'event_flag', 'failure', 'action', 'condition', 'domain', 'call', 'decide', 'column',
-  'preset', 'socket_kind', 'escape', 'binding_flag', 'built_in_rule', 'schema', 'carried',
+  'preset', 'socket_kind', 'escape', 'binding_flag', 'built_in_rule', 'schema', 'carried', 'visible',
 ];
 const STRUCTS = ['event', 'workload', 'fold', 'set_header', 'rule', 'decision', 'entry', 'original', 'root_key', 'settings',
-  'binding', 'subject', 'receiver', 'pod_uid', 'container_id', 'cgroup_path',
+  'binding', 'subject', 'receiver', 'pod_uid', 'container_id', 'cgroup_path', 'child', 'credentials', 'credentials_change',
 ];
 const LIMITS = ['workloads', 'folds', 'arena', 'pods', 'containers'];
 

@@ -199,6 +199,11 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     bpf_object__for_each_program(program, object_) {
       if (attachment == Attachment::kLsm && section_below(program, "fentry/security_"))
         bpf_program__set_autoload(program, false);
+      const char *watched = section_below(program, "fexit/");
+      if (watched && btf__find_by_name_kind(kernel.get(), watched, BTF_KIND_FUNC) < 0) {
+        bpf_program__set_autoload(program, false);
+        absent.Set(absent.Length(), bpf_program__name(program));
+      }
       const char *hook = hook_of(program);
       if (!hook) continue;
       auto target = target_of(kernel.get(), hook, attachment);

@@ -11,6 +11,7 @@ import type { Diagnostic, Postures } from '../policy/model.js';
 import { JsonLines } from '../sink/json-lines.js';
 import { makeSink } from '../sink/make.js';
 import { Sinks } from '../sink/sinks.js';
+import { visibilityOf } from '../workload/visibility.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
 import { SOURCE as CLUSTER, ClusterFeed } from './cluster.js';
@@ -70,7 +71,7 @@ async function run(flags: Flags): Promise<void> {
   let kernel: Kernel;
   try {
     log.info('loading the kernel programs');
-    kernel = new Kernel({ pin: settings.pin, telemetry: settings.telemetry });
+    kernel = new Kernel({ pin: settings.pin });
   } catch (error) {
     log.fatal(kernelTrouble(error));
     process.exitCode = 1;
@@ -90,7 +91,7 @@ async function run(flags: Flags): Promise<void> {
     return;
   }
   const redactor = new Redactor(settings.redact);
-  const enforcer = new Enforcer(kernel, posturesOf(settings));
+  const enforcer = new Enforcer(kernel, posturesOf(settings), visibilityOf(settings.visibility));
   const killer = new ContainerKiller(log);
   const wanted = new Wanted({
     enforcer,
@@ -186,6 +187,7 @@ async function run(flags: Flags): Promise<void> {
         if (changed.length === 0) return;
         log.info({ settings: changed }, 'changed settings are in force');
         tell(log, enforcer.setPostures(posturesOf(now)));
+        tell(log, enforcer.setVisibility(visibilityOf(now.visibility)));
         cluster?.reconfigure(now, posturesOf(now));
       },
     }),

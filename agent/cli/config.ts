@@ -10,6 +10,7 @@ import type { Diagnostic } from '../policy/model.js';
 import { byPosition } from '../policy/read.js';
 import { decodePolicyFile, Exhausted, Source } from '../policy/source.js';
 import { readSinks, type SinkSettings, sinksSchema } from '../sink/settings.js';
+import { VISIBILITY_FORM } from '../workload/visibility.js';
 import { watchPath } from '../workload/watch-path.js';
 import { servedWrongly } from './served-wrongly.js';
 
@@ -108,7 +109,15 @@ const SETTINGS = {
     list: 'expressions',
     about: 'RE2 expressions; what they match in arguments, or what their groups do, is in no event',
   },
-  telemetry: { flag: true, about: 'also report every program that starts in a workload', default: false },
+  visibility: {
+    value: '<kinds>',
+    about:
+      'what is also told of workloads although no rule asks for it: process, file, network and capabilities, by commas; the annotation belay-visibility of a pod or namespace comes first',
+    form: VISIBILITY_FORM,
+    advice: 'none, or some of process, file, network and capabilities, by commas',
+    default: 'none',
+    live: true,
+  },
   pin: {
     value: '<dir>',
     about: 'directory on a bpffs (/sys/fs/bpf/…) where enforcement stays when the agent ends',

@@ -1,5 +1,6 @@
 import pc from 'picocolors';
 import type { AlertRecord, BelayRecord, ObjectRecord } from '../event/record.js';
+import { credentialsText } from '../sink/formats/words.js';
 
 /** What can be shown of a record, and how wide it usually is. */
 export const COLUMNS = {
@@ -61,6 +62,10 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
     const object = printable((actor?.arguments ?? []).join(' ') || (actor?.comm ?? ''));
     return { ...who, verdict: pc.gray('started'), operation: 'exec', object };
   }
+  if (record.type === 'log') {
+    const object = printable(objectText(record.object));
+    return { ...who, verdict: pc.gray('seen'), operation: printable(record.operation), object };
+  }
   return {
     ...who,
     verdict: verdict(record),
@@ -83,6 +88,10 @@ export function objectText(o: ObjectRecord): string {
   if (o.capability) return o.capability;
   if (o.name) return o.name;
   if (o.command) return `command ${o.command}`;
+  if (o.pid) return `process ${o.pid}`;
+  if (o.exitCode !== undefined) return `code ${o.exitCode}`;
+  if (o.exitSignal) return `signal ${o.exitSignal}`;
+  if (o.before && o.after) return credentialsText(o.before, o.after);
   if (!o.address)
     return o.port ? `${o.protocol} port ${o.port}` : o.socket ? `${o.socket} socket` : '(no name)';
   return `${o.protocol} ${o.address.includes(':') ? `[${o.address}]` : o.address}:${o.port ?? 0}`;

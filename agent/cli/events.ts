@@ -22,7 +22,11 @@ export function eventsCommand(): Command {
     .option('-f, --follow', 'go on as events come')
     .option('-n, --namespace <name>', 'only this namespace (may be given again)', collect)
     .option('-p, --pod <name>', 'only this pod (may be given again)', collect)
-    .option('--type <type>', 'only alert, exec, gap, failure or unknown-pod (may be given again)', collect)
+    .option(
+      '--type <type>',
+      'only alert, exec, log, gap, failure or unknown-pod (may be given again)',
+      collect,
+    )
     .option(
       '--class <class>',
       'only Process, File, Network, Capabilities or Syscall (may be given again)',

@@ -16,7 +16,7 @@ export function treeCommand(): Command {
     .option('--json', 'print the tree as JSON')
     .addHelpText(
       'after',
-      '\nPrograms that start are told with `telemetry: true`; without it, only alerts say who acted.',
+      '\nPrograms that start are told where processes are visible (`visibility: process`); elsewhere only alerts say who acted.',
     )
     .action(
       (
@@ -33,7 +33,7 @@ export function treeCommand(): Command {
               records.push(record);
           const roots = treeOf(records);
           if (roots.length === 0)
-            throw new Error(`nothing is remembered of ${workload}; does the agent run with telemetry?`);
+            throw new Error(`nothing is remembered of ${workload}; are its processes visible?`);
           process.stdout.write(
             json ? `${JSON.stringify(roots, undefined, 2)}\n` : `${draw(roots).join('\n')}\n`,
           );

@@ -1,4 +1,11 @@
-import type { AlertRecord, BelayRecord, ExecRecord, ObjectRecord, ProcessRecord } from './record.js';
+import type {
+  AlertRecord,
+  BelayRecord,
+  ExecRecord,
+  LogRecord,
+  ObjectRecord,
+  ProcessRecord,
+} from './record.js';
 
 /**
  * A record as KubeArmor's clients know it: the fields and the values of its `feeder.Alert` and `feeder.Log`, the same in
@@ -80,13 +87,8 @@ const ACTIONS: Readonly<Record<string, string>> = { Kill: 'Block', KillContainer
 
 /** An alert of KubeArmor's, for what is one; pure. */
 export function kubeArmorAlert(record: AlertRecord): KubeArmorAlert {
-  const { process, class: of, operation } = record;
+  const { process, class: of } = record;
   const resource = resourceOf(record.object, of);
-  const { syscall, domain } = record.object;
-  const data =
-    syscall === undefined
-      ? `lsm=${hookOf(operation, of)}${domain === undefined ? '' : ` domain=${domain}`}`
-      : `syscall=SYS_${syscall.toUpperCase()}`;
   const program = process?.program ?? '';
   // of an exec, the program is the one that is asked for, and its parent is who asks
   const [name, parent] = of === 'Process' ? [resource, program] : [program, process?.parent.program ?? ''];
@@ -104,16 +106,53 @@ export function kubeArmorAlert(record: AlertRecord): KubeArmorAlert {
     Source: program,
     Operation: of,
     Resource: resource,
-    Data: of === 'Network' || of === 'Capabilities' ? `${data} ${resource}` : data,
+    Data: dataOf(record, resource),
     Enforcer: 'BPFLSM',
     Action: actionOf(record),
     Result: record.verdict === 'Passed' ? 'Passed' : 'Permission denied',
   };
 }
 
-/** A log of KubeArmor's, for a program that started; pure. */
-export function kubeArmorLog(record: ExecRecord): KubeArmorLog {
+function dataOf(
+  { class: of, operation, object: { syscall, domain } }: AlertRecord | LogRecord,
+  resource: string,
+) {
+  const data =
+    syscall === undefined
+      ? `lsm=${hookOf(operation, of)}${domain === undefined ? '' : ` domain=${domain}`}`
+      : `syscall=SYS_${syscall.toUpperCase()}`;
+  return of === 'Network' || of === 'Capabilities' ? `${data} ${resource}` : data;
+}
+
+/** The system call by which a process does what no hook is named for. */
+const CALLS: Readonly<Record<string, string>> = {
+  fork: 'SYS_CLONE',
+  exit: 'SYS_EXIT_GROUP',
+  setuid: 'SYS_SETUID',
+  setgid: 'SYS_SETGID',
+  capset: 'SYS_CAPSET',
+  'exec-credentials': 'SYS_EXECVE',
+};
+
+/** A log of KubeArmor's, for what is visible; pure. */
+export function kubeArmorLog(record: ExecRecord | LogRecord): KubeArmorLog {
   const { process } = record;
+  if (record.type === 'log') {
+    const call = CALLS[record.operation];
+    const resource = call === undefined ? resourceOf(record.object, record.class) : (process?.program ?? '');
+    return {
+      ...commonOf(record, record.owner),
+      ...idsOf(process),
+      ParentProcessName: process?.parent.program ?? '',
+      ProcessName: process?.program ?? '',
+      Type: isHost(record) ? 'HostLog' : 'ContainerLog',
+      Source: process?.program ?? '',
+      Operation: record.class,
+      Resource: resource,
+      Data: call === undefined ? dataOf(record, resource) : `syscall=${call}`,
+      Result: 'Passed',
+    };
+  }
   const [, ...words] = process?.arguments ?? [];
   return {
     ...commonOf(record, record.owner),
@@ -132,12 +171,12 @@ export function kubeArmorLog(record: ExecRecord): KubeArmorLog {
 /** Undefined for what KubeArmor has no form for, as gaps. */
 export function kubeArmorOf(record: BelayRecord): KubeArmorAlert | KubeArmorLog | undefined {
   if (record.type === 'alert') return kubeArmorAlert(record);
-  return record.type === 'exec' ? kubeArmorLog(record) : undefined;
+  return record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record) : undefined;
 }
 
 const isHost = ({ namespace, pod }: { namespace: string; pod: string }) => namespace === '' && pod !== '';
 
-function commonOf(record: AlertRecord | ExecRecord, owner: AlertRecord['owner']) {
+function commonOf(record: AlertRecord | ExecRecord | LogRecord, owner: AlertRecord['owner']) {
   const host = isHost(record);
   const time = BigInt(record.time);
   const labels = Object.entries(record.labels).map(([name, value]) => `${name}=${value}`);

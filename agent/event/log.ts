@@ -184,7 +184,7 @@ export class LogReader {
 
 function weigh(record: BelayRecord): number {
   let bytes = BASE_BYTES;
-  if (record.type === 'alert') bytes += record.object.path?.length ?? 0;
+  if (record.type === 'alert' || record.type === 'log') bytes += record.object.path?.length ?? 0;
   if ('process' in record) for (const argument of record.process?.arguments ?? []) bytes += argument.length;
   return bytes;
 }

@@ -1,4 +1,4 @@
-import { enums } from '../kernel/abi.js';
+import { enums, structs } from '../kernel/abi.js';
 import type { Attribution } from '../kernel/enforcer.js';
 import { CAPABILITIES, ESCAPES } from '../policy/schema/words.js';
 import { syscallName } from '../policy/syscalls.js';
@@ -93,6 +93,27 @@ export interface ObjectRecord {
   readonly domain?: string;
   /** Its name; by path, that of the call that does this. */
   readonly syscall?: string;
+  /** Of fork: the new process. */
+  readonly pid?: number;
+  readonly pidInside?: number;
+  /** How a process ended: by itself, or by a signal. */
+  readonly exitCode?: number;
+  readonly exitSignal?: number;
+  /** Credentials that change. */
+  readonly before?: CredentialsRecord;
+  readonly after?: CredentialsRecord;
+}
+
+export interface CredentialsRecord {
+  readonly uid: number;
+  readonly gid: number;
+  readonly effectiveUid: number;
+  readonly effectiveGid: number;
+  readonly savedUid: number;
+  readonly savedGid: number;
+  /** Capabilities as /proc/…/status has them: 16 hexadecimal digits. */
+  readonly permitted: string;
+  readonly effective: string;
 }
 
 /** A program started in a workload (telemetry). */
@@ -115,6 +136,31 @@ export interface ExecRecord {
   readonly count: string;
 }
 
+/** Something that passed in a workload where that is visible, and that no rule reports (telemetry). */
+export interface LogRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'log';
+  readonly time: string;
+  readonly id: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly cluster: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly container: string;
+  readonly containerId: string;
+  readonly image: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly owner?: OwnerRecord;
+  readonly process?: ProcessRecord;
+  /** Process, File, Network or Capabilities. */
+  readonly class: string;
+  /** As of alerts; and of processes fork, exit, setuid, setgid, capset, exec-credentials. */
+  readonly operation: string;
+  readonly object: ObjectRecord;
+  readonly count: string;
+}
+
 /** Events that were not delivered, by number: what there is instead of them. */
 export interface GapRecord {
   readonly schema: 'belay.v1';
@@ -126,7 +172,10 @@ export interface GapRecord {
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
-  /** Where they were lost: a ring's name, `folded`, or `watch` for a client that was too slow. */
+  /**
+   * Where they were lost: a ring's name, `budget` for telemetry that was left out so that there is room for other workloads',
+   * `folded`, or `watch` for a client that was too slow.
+   */
   readonly ring: string;
   /** 0 = not known. */
   readonly lost: string;
@@ -157,7 +206,7 @@ export interface UnknownPodRecord {
   readonly cgroup: string;
 }
 
-export type BelayRecord = AlertRecord | ExecRecord | GapRecord | FailureRecord | UnknownPodRecord;
+export type BelayRecord = AlertRecord | ExecRecord | LogRecord | GapRecord | FailureRecord | UnknownPodRecord;
 
 const O = enums.operation;
 const FLAG = enums.event_flag;
@@ -187,6 +236,10 @@ const PROTOCOLS: Readonly<Record<number, string>> = {
   132: 'sctp',
 };
 
+const CREDENTIALS: readonly number[] = [
+  ...[O.OPERATION_SETUID, O.OPERATION_SETGID, O.OPERATION_CAPSET, O.OPERATION_EXEC_CREDENTIALS],
+];
+
 function isEscape(operation: number): boolean {
   return operation >= O.OPERATION_MOUNT && operation < O.OPERATION_MOUNT + ESCAPES.length;
 }
@@ -205,6 +258,9 @@ function classOf({ operation, socketKind }: RawEvent): string {
     O.OPERATION_SIGNAL,
     O.OPERATION_LIMIT,
     O.OPERATION_SCHEDULE,
+    O.OPERATION_FORK,
+    O.OPERATION_EXIT,
+    ...CREDENTIALS,
   ];
   return process.includes(operation) ? 'Process' : 'File';
 }
@@ -238,7 +294,46 @@ function callOf(call: Buffer): ObjectRecord {
   return { syscall: OPERATIONS[call[1]], path: path.text, pathBytes: path.bytes };
 }
 
+/** A structure of bpf/event.h. */
+function credentialsOf(bytes: Buffer): CredentialsRecord {
+  const C = structs.credentials.fields;
+  const word = ({ offset }: { readonly offset: number }) => bytes.readUInt32LE(offset);
+  const set = ({ offset }: { readonly offset: number }) =>
+    bytes.readBigUInt64LE(offset).toString(16).padStart(16, '0');
+  return {
+    uid: word(C.uid),
+    gid: word(C.gid),
+    effectiveUid: word(C.effective_uid),
+    effectiveGid: word(C.effective_gid),
+    savedUid: word(C.saved_uid),
+    savedGid: word(C.saved_gid),
+    permitted: set(C.permitted),
+    effective: set(C.effective),
+  };
+}
+
+/** What is told of a process that no rule can be about; undefined = it is no such operation. */
+function lifeOf({ operation, object }: RawEvent): ObjectRecord | undefined {
+  if (operation === O.OPERATION_FORK) {
+    const { pid, pid_inside } = structs.child.fields;
+    return { pid: object.readUInt32LE(pid.offset), pidInside: object.readUInt32LE(pid_inside.offset) };
+  }
+  if (operation === O.OPERATION_EXIT) {
+    // wait(2)
+    const status = object.readUInt32LE(0);
+    return status & 0x7f ? { exitSignal: status & 0x7f } : { exitCode: (status >> 8) & 0xff };
+  }
+  if (!CREDENTIALS.includes(operation)) return undefined;
+  const { before, after } = structs.credentials_change.fields;
+  return {
+    before: credentialsOf(object.subarray(before.offset)),
+    after: credentialsOf(object.subarray(after.offset)),
+  };
+}
+
 function objectOf(raw: RawEvent): ObjectRecord {
+  const life = lifeOf(raw);
+  if (life !== undefined) return life;
   if (raw.operation === O.OPERATION_CAPABLE) {
     return { capability: CAPABILITIES[raw.capability] ?? String(raw.capability) };
   }
@@ -353,6 +448,22 @@ export function execRecord(raw: RawEvent, { workload }: Attribution, context: Re
     sequence: context.sequence.toString(),
     ...whose(workload, context),
     process: processOf(raw),
+    count: raw.count.toString(),
+  };
+}
+
+export function logRecord(raw: RawEvent, { workload }: Attribution, context: RecordContext): LogRecord {
+  return {
+    schema: 'belay.v1',
+    type: 'log',
+    time: (context.bootTime + raw.time).toString(),
+    id: context.id,
+    sequence: context.sequence.toString(),
+    ...whose(workload, context),
+    process: processOf(raw),
+    class: classOf(raw),
+    operation: OPERATIONS[raw.operation] ?? String(raw.operation),
+    object: objectOf(raw),
     count: raw.count.toString(),
   };
 }

@@ -8,6 +8,7 @@ import {
   type BelayRecord,
   execRecord,
   type GapRecord,
+  logRecord,
   type RecordContext,
   unknownPodRecord,
 } from './record.js';
@@ -16,7 +17,8 @@ const FOLD_WINDOW_NS = 1_000_000_000n;
 const SWEEP_MS = 500;
 /** As many first reports are remembered as there can be folds under way, twice over. */
 const REMEMBERED = 2 * maps.folds.entries;
-const RING_NAMES = ['denials', 'matches', 'telemetry'] as const;
+/** Where events are lost, as Kernel.counters has them. */
+const LOSSES = ['denials', 'matches', 'telemetry', 'budget'] as const;
 
 /** Where everything that is told of happens. */
 export interface Origin {
@@ -37,6 +39,8 @@ export class EventStream {
   readonly #origin: Origin;
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, EventReader>();
+  /** The same of telemetry, however much there is of it. */
+  readonly #firstLogs = new Map<bigint, EventReader>();
   readonly #reader = new EventReader();
   /** Goes on from one agent to the next, since none makes a million records a second for long. */
   #sequence = BigInt(Date.now()) * 1000n;
@@ -89,18 +93,26 @@ export class EventStream {
         this.#cgroup(raw);
         continue;
       }
-      if (raw.ring === enums.ring.RING_TELEMETRY) {
-        this.#emit(execRecord(raw, this.#enforcer.attribute(raw.workload, 0, 0), this.#context()));
-        continue;
+      const log = raw.ring === enums.ring.RING_TELEMETRY;
+      if (raw.foldKey !== 0n) {
+        const firsts = log ? this.#firstLogs : this.#firsts;
+        firsts.delete(raw.foldKey);
+        firsts.set(raw.foldKey, raw.kept());
       }
-      this.#firsts.delete(raw.foldKey);
-      this.#firsts.set(raw.foldKey, raw.kept());
-      this.#alert(raw);
+      if (log) this.#log(raw);
+      else this.#alert(raw);
     }
-    for (const key of this.#firsts.keys()) {
-      if (this.#firsts.size <= REMEMBERED) break;
-      this.#firsts.delete(key);
+    for (const firsts of [this.#firsts, this.#firstLogs]) {
+      for (const key of firsts.keys()) {
+        if (firsts.size <= REMEMBERED) break;
+        firsts.delete(key);
+      }
     }
+  }
+
+  #log(raw: RawEvent): void {
+    const made = raw.operation === enums.operation.OPERATION_EXEC ? execRecord : logRecord;
+    this.#emit(made(raw, this.#enforcer.attribute(raw.workload, 0, 0), this.#context()));
   }
 
   #cgroup(raw: RawEvent): void {
@@ -136,7 +148,7 @@ export class EventStream {
       lost.forEach((n, ring) => {
         const more = n - told[ring];
         if (more <= 0n) return;
-        this.#gap(id, RING_NAMES[ring], more);
+        this.#gap(id, LOSSES[ring], more);
         this.#kernel.toldLost(id, ring, more);
       });
     }
@@ -145,10 +157,12 @@ export class EventStream {
   }
 
   /** @param now CLOCK_BOOTTIME, ns; 0 = as of their first report */
-  #repeats(now: bigint): (key: bigint, count: bigint, workload: number) => void {
-    return (key, count, workload) => {
-      const first = this.#firsts.get(key);
-      if (first) this.#alert(first.kept({ time: now || first.time, count }));
+  #repeats(now: bigint): (key: bigint, count: bigint, workload: number, rule: number) => void {
+    return (key, count, workload, rule) => {
+      const log = rule === enums.built_in_rule.RULE_NONE;
+      const first = (log ? this.#firstLogs : this.#firsts).get(key);
+      const repeated = first?.kept({ time: now || first.time, count });
+      if (repeated) log ? this.#log(repeated) : this.#alert(repeated);
       // its first report was lost, or went to an agent before this one
       else this.#gap(workload, 'folded', count);
     };

@@ -4,6 +4,7 @@ import type { Diagnostic, Policy, Postures } from '../policy/model.js';
 import type { RuleInfo } from '../policy/rules.js';
 import { selects } from '../policy/selector.js';
 import { type Workload, workloadKey } from '../workload/model.js';
+import { NOTHING_VISIBLE, type Visibility } from '../workload/visibility.js';
 import { maps } from './abi.js';
 import { ArenaFull } from './arena.js';
 import { CgroupBinder } from './cgroups.js';
@@ -25,6 +26,8 @@ interface Bound {
   settled: { readonly workload: Workload; readonly round: number } | undefined;
   /** The kernel has been told where it is. */
   claimed: boolean;
+  /** As the kernel has been told; an agent before this one may have told it otherwise. */
+  visible: Visibility | undefined;
 }
 
 /** The number of what is not judged. */
@@ -49,6 +52,7 @@ const TRIM_BYTES = 256 << 10;
 export class Enforcer {
   readonly #kernel: Kernel;
   #postures: Postures;
+  #visibility: Visibility;
   readonly #cgroups: CgroupBinder;
   readonly #bound = new Map<string, Bound>();
   readonly #byId = new Map<number, Workload>();
@@ -74,9 +78,10 @@ export class Enforcer {
   readonly #ofNamespace = new Map<string, readonly Policy[]>();
   #unfit: readonly Diagnostic[] = [];
 
-  constructor(kernel: Kernel, postures: Postures) {
+  constructor(kernel: Kernel, postures: Postures, visibility: Visibility = NOTHING_VISIBLE) {
     this.#kernel = kernel;
     this.#postures = postures;
+    this.#visibility = visibility;
     this.#cgroups = new CgroupBinder(kernel);
     for (const id of kernel.usedBefore()) this.#retired.add(id);
   }
@@ -97,6 +102,12 @@ export class Enforcer {
     this.#postures = postures;
     this.#round++;
     return this.#reconcile();
+  }
+
+  /** What telemetry tells of where a workload does not say it itself. */
+  setVisibility(visibility: Visibility): Diagnostic[] {
+    this.#visibility = visibility;
+    return this.#show();
   }
 
   setWorkloads(workloads: readonly Workload[]): Diagnostic[] {
@@ -125,19 +136,49 @@ export class Enforcer {
         });
         continue;
       }
-      const added: Bound = { id, workload, set: undefined, settled: undefined, claimed: false };
+      const added: Bound = {
+        id,
+        workload,
+        set: undefined,
+        settled: undefined,
+        claimed: false,
+        visible: undefined,
+      };
       this.#bound.set(key, added);
       if (id !== NOBODY) this.#byId.set(id, workload);
       fresh.push(added);
     }
     // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
-    diagnostics.push(...this.#reconcile());
+    diagnostics.push(...this.#reconcile(), ...this.#show());
     if (fresh.length > 0) this.#cgroups.look();
     for (const bound of fresh) this.#claim(bound);
     if (fresh.length > 0) this.#kernel.adopt();
     if (!this.#settled) {
       this.#cgroups.forgetOthers();
       this.#settled = true;
+    }
+    return diagnostics;
+  }
+
+  /** Telemetry that cannot be had takes nothing from enforcement. */
+  #show(): Diagnostic[] {
+    const diagnostics: Diagnostic[] = [];
+    for (const bound of this.#bound.values()) {
+      const visible = bound.workload.visibility ?? this.#visibility;
+      if (bound.id === NOBODY || bound.visible === visible) continue;
+      try {
+        this.#kernel.show(bound.id, visible);
+        bound.visible = visible;
+      } catch (error) {
+        if (!(error instanceof CannotAttach)) throw error;
+        const at = { file: `${bound.workload.namespace}/${bound.workload.name}`, line: 1, column: 1 };
+        diagnostics.push({
+          at,
+          severity: 'error',
+          message: `not all that is visible can be told: ${error.message}`,
+        });
+        break;
+      }
     }
     return diagnostics;
   }
@@ -154,6 +195,7 @@ export class Enforcer {
     this.#bound.delete(key);
     if (bound.id === NOBODY) return;
     this.#kernel.enforce(bound.id, undefined);
+    if (bound.visible !== NOTHING_VISIBLE) this.#kernel.show(bound.id, NOTHING_VISIBLE);
     this.#byId.delete(bound.id);
     this.#retired.add(bound.id);
     this.#stale = true;

@@ -25,6 +25,8 @@ const B = structs.binding;
 /** Maps with a key for each of something on the node. */
 const HASHES = ['cgroups', 'cgroup_paths', 'pods', 'containers', 'originals', 'roots', 'homes'] as const;
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
+/** Where events are lost: the rings, and LOST_TO_OTHERS. */
+const LOSSES = [...RINGS.keys(), enums.ring.LOST_TO_OTHERS];
 
 export type Generation = number;
 
@@ -56,6 +58,8 @@ export class Kernel {
   readonly #settings: DataView;
   #rings: NativeRings | undefined;
   #generation = 0;
+  /** Of all workloads together; undefined = what is attached was not looked at yet. */
+  #visible: number | undefined;
   #missed = 0;
   /** Programs of an earlier schema, in force beside these until `retirePrevious`. */
   #previous: Previous | undefined;
@@ -73,7 +77,7 @@ export class Kernel {
    * @throws NoAttachment
    * @throws Error with the verifier's last words, the program's name and the kernel's
    */
-  constructor(options: { pin?: string; telemetry?: boolean; foldWindowNs?: bigint } = {}) {
+  constructor(options: { pin?: string; foldWindowNs?: bigint } = {}) {
     const addon = loadAddon();
     this.attachment = attachment(addon);
     this.#addon = addon;
@@ -89,7 +93,6 @@ export class Kernel {
         has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
         setattr_has_idmap: addon.hookParameters('inode_setattr', this.attachment) === 3,
         through_security: this.attachment === 'fmod_ret',
-        telemetry: options.telemetry ?? false,
         fold_window: options.foldWindowNs ?? 1_000_000_000n,
         ...this.#previous?.globals,
       });
@@ -105,6 +108,7 @@ export class Kernel {
       this.#native.attach({ pin, except: ON_DEMAND });
       this.#previous?.carry(this.#native, settings);
       this.#onDemand.settle();
+      this.#watch();
     } catch (error) {
       this.#native.close();
       // as if nothing had been: the programs before go on alone
@@ -160,6 +164,26 @@ export class Kernel {
   enforce(workload: number, tables: Published | undefined): void {
     const word = tables === undefined ? 0n : BigInt(tables.offset) | (BigInt(tables.generation) << 32n);
     this.#addon.store64(this.#workloads, workload * W.size + W.fields.set.offset, word);
+  }
+
+  /**
+   * What telemetry tells of a workload, as enum visible.
+   * @throws CannotAttach
+   */
+  show(workload: number, visible: number): void {
+    const view = new DataView(this.#workloads.buffer);
+    view.setUint32(workload * W.size + W.fields.visible.offset, visible, true);
+    this.#watch();
+  }
+
+  #watch(): void {
+    const view = new DataView(this.#workloads.buffer);
+    let visible = 0;
+    for (let at = W.fields.visible.offset; at < view.byteLength; at += W.size)
+      visible |= view.getUint32(at, true);
+    if (visible === this.#visible) return;
+    this.#onDemand.watch(visible, this.absent);
+    this.#visible = visible;
   }
 
   /** Frees tables that no workload is given any more, once no program can still be reading them. */
@@ -397,7 +421,10 @@ export class Kernel {
     }
   }
 
-  /** Exact numbers of what was denied and reported, and of events that found no room, by ring: `told` of them were told. */
+  /**
+   * Exact numbers of what was denied and reported, and of events that found no room, by ring and then what was left out for
+   * other workloads' sake: `told` of them were told.
+   */
   counters(workload: number): {
     denied: bigint;
     matched: bigint;
@@ -405,8 +432,8 @@ export class Kernel {
     told: readonly bigint[];
   } {
     const view = new DataView(this.#workloads.buffer, workload * W.size, W.size);
-    const lost = RINGS.map((_, i) => view.getBigUint64(W.fields.lost.offset + i * 8, true));
-    const told = RINGS.map((_, i) => view.getBigUint64(W.fields.told.offset + i * 8, true));
+    const lost = LOSSES.map((i) => view.getBigUint64(W.fields.lost.offset + i * 8, true));
+    const told = LOSSES.map((i) => view.getBigUint64(W.fields.told.offset + i * 8, true));
     return {
       denied: view.getBigUint64(W.fields.denied.offset, true),
       matched: view.getBigUint64(W.fields.matched.offset, true),
@@ -422,7 +449,8 @@ export class Kernel {
 
   /**
    * What failed inside the programs, by the names of enum failure. FAILURE_MISSED: a program was not run, so its hook
-   * passed, because it was running on that processor already. It happens to fmod_ret programs only, on kernels that preempt.
+   * passed, or what was visible was not told, because it was running on that processor already. It happens on kernels that
+   * preempt, and not to BPF LSM programs.
    */
   failures(): Map<string, number> {
     const all = new Map<string, number>();

@@ -8,7 +8,47 @@ const NEEDS = [
   { domain: enums.domain.DOMAIN_CALL, programs: ['syscall_entered'] },
 ] as const;
 
-export const ON_DEMAND: readonly string[] = NEEDS.flatMap(({ programs }) => programs);
+/** Programs that tell of workloads that are visible (bpf/lifecycle.h, bpf/visible.h), attached while there are any. */
+const WATCHES = [
+  {
+    visible: enums.visible.VISIBLE_PROCESS,
+    programs: [
+      ...['process_forked', 'process_exited'],
+      ...['user_changed', 'group_changed', 'capabilities_changed', 'exec_credentials'],
+    ],
+  },
+  {
+    visible: enums.visible.VISIBLE_FILE,
+    programs: [
+      ...[
+        'file_opened',
+        'file_created',
+        'file_unlinked',
+        'dir_made',
+        'dir_removed',
+        'symlink_made',
+        'mode_changed',
+      ],
+      ...['owner_changed', 'file_truncated', 'file_renamed', 'file_linked'],
+    ],
+  },
+  {
+    visible: enums.visible.VISIBLE_NETWORK,
+    programs: [
+      ...[
+        'socket_created',
+        'socket_connected',
+        'socket_bound',
+        'socket_sent',
+        'socket_listens',
+        'socket_accepted',
+      ],
+    ],
+  },
+  { visible: enums.visible.VISIBLE_CAPABILITIES, programs: ['capability_used'] },
+] as const;
+
+export const ON_DEMAND: readonly string[] = [...NEEDS, ...WATCHES].flatMap(({ programs }) => programs);
 
 /** A policy needs a program that cannot be attached here. */
 export class CannotAttach extends Error {}
@@ -50,6 +90,21 @@ export class OnDemand {
       throw new CannotAttach(
         `${why}; a program for packets needs CAP_NET_ADMIN, and cgroup v2 at ${CGROUP_ROOT}`,
       );
+    }
+  }
+
+  /**
+   * Attaches what tells of what is visible of some workload, and detaches the rest.
+   * @param visible enum visible, of all workloads together
+   * @param absent programs that this kernel has no place for
+   * @throws CannotAttach
+   */
+  watch(visible: number, absent: readonly string[]): void {
+    for (const { visible: kind, programs } of WATCHES) {
+      for (const program of programs) {
+        if (!(visible & kind)) this.#native.detachOne(program, { pin: this.#pin });
+        else if (!absent.includes(program)) this.#attach(program);
+      }
     }
   }
 

@@ -20,7 +20,7 @@ export const EVERYTHING: Filter = {
 };
 
 const TYPES = {
-  ...{ alert: true, exec: true, gap: true, failure: true, 'unknown-pod': true },
+  ...{ alert: true, exec: true, log: true, gap: true, failure: true, 'unknown-pod': true },
 } satisfies Record<BelayRecord['type'], true>;
 const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall'];
 const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
@@ -55,6 +55,10 @@ export function wants(filter: Filter, record: BelayRecord): boolean {
   if (!agrees(filter.types, record.type)) return false;
   if (filter.since > 0n && BigInt(record.time) < filter.since) return false;
   const { classes, policies, verdicts, minSeverity } = filter;
+  if (record.type === 'log')
+    return (
+      agrees(classes, record.class) && policies.length === 0 && verdicts.length === 0 && minSeverity <= 1
+    );
   if (record.type !== 'alert')
     return classes.length === 0 && policies.length === 0 && verdicts.length === 0 && minSeverity <= 1;
   return (

@@ -18,7 +18,9 @@ export function logService(node: NodeView, watch: Watch): Methods {
       stream: stream(['alert'], (record) => (record.type === 'alert' ? kubeArmorAlert(record) : undefined)),
     },
     WatchLogs: {
-      stream: stream(['exec'], (record) => (record.type === 'exec' ? kubeArmorLog(record) : undefined)),
+      stream: stream(['exec', 'log'], (record) =>
+        record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record) : undefined,
+      ),
     },
     WatchMessages: { stream: stream(['failure', 'unknown-pod'], (record) => message(record, node)) },
   };

@@ -106,7 +106,7 @@ export type SinkType = keyof typeof KINDS;
 const TYPES = Object.keys(KINDS) as SinkType[];
 
 const FILTER = {
-  types: { of: 'texts', about: 'types of records: alert, exec, gap, …' },
+  types: { of: 'texts', about: 'types of records: alert, exec, log, gap, …' },
   namespaces: { of: 'texts', about: 'names of namespaces, or globs' },
   exceptNamespaces: { of: 'texts', about: 'those that are left out' },
   verdicts: { of: 'texts', about: 'of alerts: Passed, Denied, Killed, ContainerKilled' },

@@ -81,7 +81,7 @@ export class Sink {
   #laneOf(record: BelayRecord, workload: string): LaneName {
     const rate = (this.#rates.get(workload) ?? 0) + 1;
     this.#rates.set(workload, rate);
-    return rate > FLOOD || record.type === 'exec' ? 'bulk' : 'express';
+    return rate > FLOOD || record.type === 'exec' || record.type === 'log' ? 'bulk' : 'express';
   }
 
   /** What was written is kept, also if the agent is killed now. */

@@ -1,6 +1,7 @@
 import type { Policy, Posture, Postures } from '../policy/model.js';
 import { readPolicies } from '../policy/read.js';
 import type { Workload } from './model.js';
+import { NOTHING_VISIBLE, type Visibility, visibilityOf } from './visibility.js';
 
 /** A pod of this node. */
 export interface PodFacts {
@@ -117,6 +118,7 @@ function workloadsOf(
     cgroup: '',
     owner: pod.owner,
     postures: posturesOf(namespace, options.postures),
+    visibility: visibilityOfPod(pod, namespace),
     enforcement: exempted ? ('disabled' as const) : enforcementOf(pod),
   };
   const whole: Workload = {
@@ -164,6 +166,15 @@ function enforcementOf({ annotations }: PodFacts): Workload['enforcement'] {
   return value === 'audited' || value === 'disabled' ? value : undefined;
 }
 
+/** `belay-visibility: process,file,network,capabilities`, or KubeArmor's `kubearmor-visibility`: the pod's, else its namespace's. */
+function visibilityOfPod(pod: PodFacts, namespace: NamespaceFacts | undefined): Visibility | undefined {
+  for (const annotations of [pod.annotations, namespace?.annotations]) {
+    const value = annotations?.get('belay-visibility') ?? annotations?.get('kubearmor-visibility');
+    if (value !== undefined) return visibilityOf(value);
+  }
+  return undefined;
+}
+
 const NOTHING_STARTS = `
 apiVersion: security.belay.dev/v1
 kind: ClusterWorkloadPolicy
@@ -199,5 +210,7 @@ function host(node: NodeFacts, { postures }: KubernetesOptions): Workload {
     cgroup: '',
     place: { kind: 'host' },
     postures,
+    // the node's own processes are not the workloads that people want to look into
+    visibility: NOTHING_VISIBLE,
   };
 }

@@ -1,4 +1,5 @@
 import type { Policy, Postures } from '../policy/model.js';
+import type { Visibility } from './visibility.js';
 
 /** Who policies are about: one container, or a bare cgroup that is treated as one. */
 export interface Workload {
@@ -22,6 +23,8 @@ export interface Workload {
   readonly owner?: { readonly kind: string; readonly name: string };
   /** Where they differ from the agent's. */
   readonly postures?: Postures;
+  /** Where it differs from the agent's. */
+  readonly visibility?: Visibility;
   /** `audited`: every policy is a dry run. */
   readonly enforcement?: 'audited' | 'disabled';
   /** In place of those that select it. */

@@ -153,7 +153,10 @@ const finding = object(
 const launch = object(
   {
     ...base,
-    ...is({ category_uid: 1, class_uid: 1007, type_uid: 100701, activity_id: 1 }),
+    ...is({ category_uid: 1, class_uid: 1007 }),
+    type_uid: { enum: [100701, 100702, 100703, 100704, 100705, 100799] },
+    activity_id: { enum: [1, 2, 3, 4, 5, 99] },
+    exit_code: integer,
     actor: object({ process: parent, user }, [], oneOf('process', 'user')),
     process,
   },

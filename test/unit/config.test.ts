@@ -67,7 +67,7 @@ describe('the settings', () => {
         sinks: [],
         spool: '/var/lib/belay/spool',
         redact: [],
-        telemetry: false,
+        visibility: 'none',
         pin: undefined,
         readyFile: undefined,
         metricsAddress: undefined,
@@ -125,7 +125,7 @@ describe('the settings', () => {
 
   test('may be false by flag and by variable', () => {
     expect(flagsOf('--host-policies=false')).toMatchObject({ hostPolicies: false });
-    expect(flagsOf('--telemetry')).toMatchObject({ telemetry: true });
+    expect(flagsOf('--kubernetes')).toMatchObject({ kubernetes: true });
     vi.stubEnv('BELAY_HOST_POLICIES', 'false');
     expect(flagsOf()).toMatchObject({ hostPolicies: false });
     expect(flagsOf('--host-policies')).toMatchObject({ hostPolicies: true });
@@ -133,7 +133,8 @@ describe('the settings', () => {
 
   test.each([
     ['--file-posture', 'deny'],
-    ['--telemetry', 'maybe'],
+    ['--host-policies', 'maybe'],
+    ['--visibility', 'process,files'],
     ['--metrics-address', '9095'],
     ['--metrics-address', ':70000'],
     ['--node', 'Not A Node'],
@@ -202,7 +203,8 @@ logLevel: debug
   test.each([
     ['an unknown setting', 'kubernetes: true\n@@filePostures: block\n', 'did you mean "filePosture"'],
     ['a wrong word', 'filePosture: @@blok\n', 'did you mean "block"'],
-    ['text for a flag', 'telemetry: @@"yes please"\n', 'must be true or false'],
+    ['text for a flag', 'hostPolicies: @@"yes please"\n', 'must be true or false'],
+    ['a word that is no kind', 'visibility: @@process,none\n', 'some of process, file, network and'],
     ['a number for text', 'clusterName: @@7\n', 'must be text'],
     ['an empty text', 'pin: @@""\n', 'is empty'],
     ['a port without a colon', 'metricsAddress: @@"9095"\n', ':port'],
@@ -237,7 +239,7 @@ test('the JSON schema knows the settings and no others', () => {
     additionalProperties: false,
     properties: {
       filePosture: { enum: ['audit', 'block'], default: 'audit' },
-      telemetry: { type: 'boolean', default: false },
+      hostPolicies: { type: 'boolean', default: true },
       metricsAddress: { type: 'string', pattern: expect.stringContaining('6553') },
     },
   });
@@ -273,11 +275,18 @@ describe('while the agent runs', () => {
 
   test('live settings change, and of the others it is said that they wait', async () => {
     start('kubernetes: true\nfilePosture: audit\n');
-    rewrite('kubernetes: true\nfilePosture: block\nlogLevel: debug\ntelemetry: true\n');
+    rewrite('kubernetes: true\nfilePosture: block\nlogLevel: debug\nhostPolicies: false\nvisibility: file\n');
     await vi.waitFor(() => expect(changes).toHaveLength(1));
-    expect(changes[0]).toMatchObject({ changed: ['filePosture', 'logLevel'], restart: ['telemetry'] });
-    expect(changes[0]?.settings).toMatchObject({ filePosture: 'block', logLevel: 'debug', telemetry: false });
-    rewrite('kubernetes: true\nfilePosture: block\nlogLevel: debug\n');
+    expect(changes[0]).toMatchObject({
+      changed: ['visibility', 'filePosture', 'logLevel'],
+      restart: ['hostPolicies'],
+    });
+    expect(changes[0]?.settings).toMatchObject({
+      filePosture: 'block',
+      logLevel: 'debug',
+      hostPolicies: true,
+    });
+    rewrite('kubernetes: true\nfilePosture: block\nlogLevel: debug\nvisibility: file\n');
     await vi.waitFor(() => expect(changes).toHaveLength(2));
     expect(changes[1]).toMatchObject({ changed: [], restart: [] });
   });

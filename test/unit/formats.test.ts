@@ -6,7 +6,7 @@ import { fitting } from '../../agent/sink/formats/shorten.js';
 import { parseCef } from '../schema/cef.js';
 import { ecsFaults } from '../schema/ecs.js';
 import { ocsfFaults } from '../schema/ocsf.js';
-import { ALL_TYPES, alertOf, execOf, HOSTILE, hostileOf } from './records.js';
+import { ALL_TYPES, alertOf, execOf, HOSTILE, hostileOf, LOGS } from './records.js';
 
 const EVERYTHING: readonly (readonly [string, BelayRecord])[] = [
   ...ALL_TYPES,
@@ -117,6 +117,32 @@ describe('OCSF', () => {
       },
     });
     expect(JSON.parse(FORMATS.ocsf(execOf()))).toMatchObject({ class_uid: 1007, activity_name: 'Launch' });
+  });
+
+  test('tells of all that becomes of a process as Process Activity', () => {
+    const told = LOGS.map(([, log]) => JSON.parse(FORMATS.ocsf(log)))
+      .filter(({ class_uid }) => class_uid === 1007)
+      .map(({ type_uid, activity_name }) => [type_uid, activity_name]);
+    expect(told).toEqual([
+      [100701, 'Launch'],
+      [100702, 'Terminate'],
+      [100702, 'Terminate'],
+      [100705, 'Set User ID'],
+      [100799, 'capset'],
+    ]);
+  });
+
+  test.each([
+    ['a fork', 'fork of process 4322 by /usr/bin/bash'],
+    ['an exit', 'exit of code 3 by /usr/bin/bash'],
+    [
+      'credentials that change',
+      'setuid of uid 0 to 33, effectiveUid 0 to 33, savedUid 0 to 33 by /usr/bin/bash',
+    ],
+    ['a file that is visible', 'open of /etc/hosts by /usr/bin/bash'],
+  ])('says in words: %s', (which, message) => {
+    const [, log] = LOGS.find(([name]) => name === which) ?? [];
+    expect(JSON.parse(FORMATS.ocsf(log ?? execOf()))).toMatchObject({ message });
   });
 });
 

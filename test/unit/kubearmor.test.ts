@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { kubeArmorAlert, kubeArmorLog, kubeArmorOf } from '../../agent/event/kubearmor.js';
 import type { AlertRecord, BelayRecord } from '../../agent/event/record.js';
+import { LOGS } from './records.js';
 import { alertRecord, execOf } from './serve-records.js';
 
 describe('an alert, as KubeArmor tells it', () => {
@@ -130,6 +131,24 @@ describe('a program that started, as KubeArmor tells it', () => {
       Result: 'Passed',
     });
     expect(kubeArmorLog({ ...started, namespace: '', pod: 'node-1' }).Type).toBe('HostLog');
+  });
+
+  it.each([
+    ['a file that is visible', 'File', '/etc/hosts', 'lsm=FILE_OPEN'],
+    [
+      'a connection that is visible',
+      'Network',
+      'remoteip=10.0.0.7 port=443 protocol=TCP',
+      'lsm=SOCKET_CONNECT remoteip=10.0.0.7 port=443 protocol=TCP',
+    ],
+    ['a capability that is visible', 'Capabilities', 'CAP_CHOWN', 'lsm=CAPABLE CAP_CHOWN'],
+    ['an exit', 'Process', '/usr/bin/bash', 'syscall=SYS_EXIT_GROUP'],
+    ['credentials that change', 'Process', '/usr/bin/bash', 'syscall=SYS_SETUID'],
+  ])('is a log like %s', (which, Operation, Resource, Data) => {
+    const [, log] = LOGS.find(([name]) => name === which) ?? [];
+    expect(log && kubeArmorOf(log)).toMatchObject({
+      ...{ Type: 'ContainerLog', Operation, Resource, Data, Result: 'Passed', ProcessName: '/usr/bin/bash' },
+    });
   });
 
   it('is told from an alert, and other records are neither', () => {

@@ -1,4 +1,4 @@
-import type { AlertRecord, BelayRecord, ExecRecord, GapRecord } from '../../agent/event/record.js';
+import type { AlertRecord, BelayRecord, ExecRecord, GapRecord, LogRecord } from '../../agent/event/record.js';
 
 /** Records of every type, for tests of what is done with them. */
 const HEAD = {
@@ -56,6 +56,57 @@ export const execOf = (fields: Partial<ExecRecord> = {}): ExecRecord => ({
   ...fields,
 });
 
+export const logOf = (fields: Partial<LogRecord> = {}): LogRecord => ({
+  ...HEAD,
+  ...WHOLE,
+  type: 'log',
+  class: 'File',
+  operation: 'open',
+  object: { path: '/etc/hosts', access: 'read' },
+  ...fields,
+});
+
+const ROOT = {
+  ...{ uid: 0, gid: 0, effectiveUid: 0, effectiveGid: 0, savedUid: 0, savedGid: 0 },
+  ...{ permitted: '000001ffffffffff', effective: '000001ffffffffff' },
+} as const;
+
+/** A log of each kind. */
+export const LOGS: readonly (readonly [string, LogRecord])[] = [
+  ['a file that is visible', logOf()],
+  [
+    'a connection that is visible',
+    logOf({
+      class: 'Network',
+      operation: 'connect',
+      object: { socket: 'tcp', protocol: 'tcp', address: '10.0.0.7', port: 443 },
+    }),
+  ],
+  [
+    'a capability that is visible',
+    logOf({ class: 'Capabilities', operation: 'capable', object: { capability: 'chown' } }),
+  ],
+  ['a fork', logOf({ class: 'Process', operation: 'fork', object: { pid: 4322, pidInside: 13 } })],
+  ['an exit', logOf({ class: 'Process', operation: 'exit', object: { exitCode: 3 } })],
+  ['an end by a signal', logOf({ class: 'Process', operation: 'exit', object: { exitSignal: 9 } })],
+  [
+    'credentials that change',
+    logOf({
+      class: 'Process',
+      operation: 'setuid',
+      object: { before: ROOT, after: { ...ROOT, uid: 33, effectiveUid: 33, savedUid: 33 } },
+    }),
+  ],
+  [
+    'capabilities that change',
+    logOf({
+      class: 'Process',
+      operation: 'capset',
+      object: { before: ROOT, after: { ...ROOT, effective: '0000000000000000' } },
+    }),
+  ],
+];
+
 export const gapOf = (fields: Partial<GapRecord> = {}): GapRecord => ({
   ...HEAD,
   ...WHOSE,
@@ -103,6 +154,7 @@ export const ALL_TYPES: readonly (readonly [string, BelayRecord])[] = [
     alertOf({ object: { path: 'memfd:x', unnamed: true }, policy: '', rule: 'unnamed' }),
   ],
   ['a started program', execOf()],
+  ...LOGS,
   ['a gap', gapOf()],
   ['a gap of nobody in particular', gapOf({ namespace: '', pod: '', container: '' })],
   ['a failure', { ...HEAD, type: 'failure', failure: 'name-long', count: '2' }],

@@ -3,6 +3,7 @@ import { kubeArmorAlert, kubeArmorLog } from '../../agent/event/kubearmor.js';
 import type {
   AlertRecord,
   BelayRecord,
+  CredentialsRecord,
   ExecRecord,
   FailureRecord,
   GapRecord,
@@ -11,6 +12,7 @@ import type {
   UnknownPodRecord,
 } from '../../agent/event/record.js';
 import { Definitions } from '../../agent/serve/definitions.js';
+import { LOGS, logOf } from './records.js';
 import { alertRecord, execOf } from './serve-records.js';
 
 type KeysOfUnion<T> = T extends T ? keyof T : never;
@@ -48,6 +50,11 @@ const PROCESS: Every<ProcessRecord> = {
 const OBJECT: Every<ObjectRecord> = {
   ...{ path: true, pathBytes: true, unnamed: true, access: true, socket: true, protocol: true },
   ...{ address: true, port: true, capability: true, domain: true, syscall: true, command: true, name: true },
+  ...{ pid: true, pidInside: true, exitCode: true, exitSignal: true, before: true, after: true },
+};
+const CREDENTIALS: Every<CredentialsRecord> = {
+  ...{ uid: true, gid: true, effectiveUid: true, effectiveGid: true, savedUid: true, savedGid: true },
+  ...{ permitted: true, effective: true },
 };
 
 const definitions = new Definitions();
@@ -65,6 +72,7 @@ describe('a record in protobuf', () => {
     expect(fieldsOf('belay.v1.Record')).toEqual(new Set(Object.keys(RECORD)));
     expect(fieldsOf('belay.v1.Process')).toEqual(new Set(Object.keys(PROCESS)));
     expect(fieldsOf('belay.v1.Object')).toEqual(new Set(Object.keys(OBJECT)));
+    expect(fieldsOf('belay.v1.Credentials')).toEqual(new Set(Object.keys(CREDENTIALS)));
   });
 
   const WHERE = {
@@ -92,17 +100,20 @@ describe('a record in protobuf', () => {
   });
   const exec: ExecRecord = execOf({});
 
-  it.each([alert, exec, gap, failure, unknown])('says the same as in JSON: $type', (record) => {
-    const back = carried('belay.v1.Record', record);
-    // what JSON leaves out is at its default here
-    const agrees = (said: unknown, carriedValue: unknown): void => {
-      if (typeof said === 'object' && said !== null && !Array.isArray(said))
-        for (const [name, value] of Object.entries(said))
-          agrees(value, (carriedValue as Record<string, unknown>)[name]);
-      else if (said !== undefined) expect(carriedValue).toEqual(said);
-    };
-    agrees(record, back);
-  });
+  it.each([alert, exec, ...LOGS.map(([, log]) => log), gap, failure, unknown])(
+    'says the same as in JSON: $type',
+    (record) => {
+      const back = carried('belay.v1.Record', record);
+      // what JSON leaves out is at its default here
+      const agrees = (said: unknown, carriedValue: unknown): void => {
+        if (typeof said === 'object' && said !== null && !Array.isArray(said))
+          for (const [name, value] of Object.entries(said))
+            agrees(value, (carriedValue as Record<string, unknown>)[name]);
+        else if (said !== undefined) expect(carriedValue).toEqual(said);
+      };
+      agrees(record, back);
+    },
+  );
 });
 
 describe("KubeArmor's messages", () => {
@@ -116,6 +127,7 @@ describe("KubeArmor's messages", () => {
     };
     agrees('feeder.Alert', kubeArmorAlert(alertRecord({})));
     agrees('feeder.Log', kubeArmorLog(execOf({})));
+    agrees('feeder.Log', kubeArmorLog(logOf()));
   });
 
   // A decoder that knows only the wire format, so that the numbers are those that are written here, not those of the .proto

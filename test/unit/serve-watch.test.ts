@@ -10,6 +10,7 @@ import { EventLog } from '../../agent/event/log.js';
 import { loadAddon } from '../../agent/kernel/addon.js';
 import { type Serving, serve } from '../../agent/serve/server.js';
 import { recordedLog } from '../api/harness.js';
+import { logOf } from './records.js';
 import { Caller, NODE } from './serve-client.js';
 import { alertRecord, execOf } from './serve-records.js';
 
@@ -68,6 +69,10 @@ describe('watching over gRPC', () => {
     expect(await wanted({ pods: ['vault-0', 'none'] })).toEqual(['bank']);
     expect(await wanted({ types: ['exec'] })).toEqual(['']);
     expect(await wanted({ classes: ['File'] })).toEqual(['file']);
+    events.append(logOf({ sequence: String(++sequence), namespace: 'seen' }));
+    expect(await wanted({ classes: ['File'], namespaces: ['seen'] })).toEqual(['']);
+    expect(await wanted({ classes: ['Network'], namespaces: ['seen'] })).toEqual([]);
+    expect(await wanted({ types: ['log'] })).toEqual(['']);
     expect(await wanted({ policies: ['read-only'] })).toEqual(['file']);
     expect(await wanted({ verdicts: ['Passed'] })).toEqual(['passed']);
     expect(await wanted({ minSeverity: 3, types: ['alert'] })).toEqual(['denied', 'bank', 'file']);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { enums } from '../../agent/kernel/abi.js';
 import type { Postures } from '../../agent/policy/model.js';
 import { containerOfCgroup, podOfCgroup } from '../../agent/workload/cgroup-names.js';
 import {
@@ -10,6 +11,7 @@ import {
 } from '../../agent/workload/kubernetes.js';
 import { workloadKey } from '../../agent/workload/model.js';
 
+const V = enums.visible;
 const UID = '12345678-9abc-def0-1234-56789abcdef0';
 const AUDIT: Postures = { file: 'audit', network: 'audit', capabilities: 'audit' };
 const OPTIONS: KubernetesOptions = { postures: AUDIT, unknown: 'audit', host: true };
@@ -89,6 +91,22 @@ describe('the workloads of a node', () => {
       capabilities: 'audit',
     });
   });
+
+  it.each([
+    [{}, {}, undefined],
+    [{ 'kubearmor-visibility': 'process, file,nothing' }, {}, V.VISIBLE_PROCESS | V.VISIBLE_FILE],
+    [{ 'kubearmor-visibility': 'network' }, { 'kubearmor-visibility': 'none' }, 0],
+    [{ 'kubearmor-visibility': 'network', 'belay-visibility': 'capabilities' }, {}, V.VISIBLE_CAPABILITIES],
+    [{ 'belay-visibility': 'none' }, { 'kubearmor-visibility': 'file' }, V.VISIBLE_FILE],
+  ])(
+    'are as visible as their namespace says (%j), or they themselves (%j)',
+    (ofNamespace, ofPod, visibility) => {
+      const annotations = new Map(Object.entries(ofNamespace));
+      const annotated = pod({ annotations: new Map(Object.entries(ofPod)) });
+      const found = of({ pods: [annotated], namespaces: new Map([['shop', { annotations }]]) });
+      expect(found[2].visibility).toBe(visibility);
+    },
+  );
 
   it.each([
     ['belay-policy', 'audited', 'audited'],

@@ -1,5 +1,5 @@
 import { VERSION } from '../../cli/version.js';
-import type { AlertRecord, BelayRecord } from '../../event/record.js';
+import type { AlertRecord, BelayRecord, LogRecord } from '../../event/record.js';
 import { cutText } from './shorten.js';
 import {
   attackOfRecord,
@@ -38,7 +38,11 @@ export function cef(record: BelayRecord): string {
 type Pair = readonly [key: string, value: string | number | undefined, most: number];
 
 const signatureOf = (record: BelayRecord) =>
-  record.type === 'alert' ? `${record.class}:${record.operation}` : record.type;
+  record.type === 'alert'
+    ? `${record.class}:${record.operation}`
+    : record.type === 'log'
+      ? `log:${record.class}:${record.operation}`
+      : record.type;
 
 function nameOf(record: BelayRecord): string {
   if (record.type !== 'alert') return sentenceOf(record);
@@ -68,12 +72,12 @@ function* pairsOf(record: BelayRecord): Generator<Pair> {
   yield ['dntdom', namespace, 255];
   yield ['fileId', containerId, 1023];
   if (record.type === 'alert') yield* alertPairs(record);
+  if (record.type === 'log') yield* objectPairs(record);
   if (record.type === 'gap') yield ['reason', record.ring, 1023];
   if (record.type === 'failure') yield ['reason', record.failure, 1023];
 }
 
 function* alertPairs(record: AlertRecord): Generator<Pair> {
-  const { object } = record;
   const { techniques, subtechniques, tactics } = attackOfRecord(record);
   const attack = [...tactics, ...techniques, ...subtechniques].map(({ id, name }) =>
     `${id} ${name ?? ''}`.trim(),
@@ -88,6 +92,11 @@ function* alertPairs(record: AlertRecord): Generator<Pair> {
   );
   yield* labelled('cs5', 'rule', record.rule);
   yield* labelled('cs6', 'attack', attack.join(', '));
+  yield* objectPairs(record);
+}
+
+function* objectPairs(record: AlertRecord | LogRecord): Generator<Pair> {
+  const { object } = record;
   if (record.class === 'Network') {
     yield ['proto', (object.protocol ?? object.socket ?? '').toUpperCase(), 31];
     if (object.address?.includes(':')) {

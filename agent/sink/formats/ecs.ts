@@ -1,5 +1,5 @@
 import { basename, dirname } from 'node:path/posix';
-import type { AlertRecord, BelayRecord } from '../../event/record.js';
+import type { AlertRecord, BelayRecord, LogRecord } from '../../event/record.js';
 import {
   attackOfRecord,
   countOf,
@@ -32,6 +32,16 @@ const FILE_TYPES: Readonly<Record<string, string>> = {
   receive: 'access',
 };
 
+const PROCESS_TYPES: Readonly<Record<string, string>> = {
+  exec: 'start',
+  fork: 'start',
+  exit: 'end',
+  setuid: 'change',
+  setgid: 'change',
+  capset: 'change',
+  'exec-credentials': 'change',
+};
+
 /** A record in the Elastic Common Schema; what it has no field for is below `belay`. */
 export function ecs(record: BelayRecord): object {
   const { node, cluster, namespace, pod, container, containerId, image, labels } = placeOf(record);
@@ -60,6 +70,7 @@ export function ecs(record: BelayRecord): object {
     labels: Object.fromEntries(Object.entries(labels).map(([k, v]) => [k.replaceAll('.', '_'), v])),
     ...processFields(record),
     ...(record.type === 'alert' && alertFields(record)),
+    ...((record.type === 'alert' || record.type === 'log') && objectFields(record)),
     belay: {
       type: record.type,
       count: countOf(record),
@@ -70,9 +81,16 @@ export function ecs(record: BelayRecord): object {
         policy_namespace: record.policyNamespace,
         generation: record.generation,
         dry_run: record.dryRun,
+      }),
+      ...((record.type === 'alert' || record.type === 'log') && {
         capability: record.object.capability,
         syscall: record.object.syscall,
         unnamed: record.object.unnamed,
+        pid: record.object.pid,
+        pid_inside: record.object.pidInside,
+        exit_signal: record.object.exitSignal,
+        before: record.object.before,
+        after: record.object.after,
       }),
       ...(record.type === 'gap' && { ring: record.ring }),
       ...(record.type === 'failure' && { failure: record.failure }),
@@ -81,17 +99,16 @@ export function ecs(record: BelayRecord): object {
   });
 }
 
+function categoryOf(record: AlertRecord | LogRecord): { category: string; type: string } {
+  const category = CATEGORIES[record.class] ?? 'process';
+  if (category === 'file') return { category, type: FILE_TYPES[record.operation] ?? 'change' };
+  if (category === 'network') return { category, type: 'connection' };
+  return { category, type: PROCESS_TYPES[record.operation] ?? 'info' };
+}
+
 function alertEvent(record: AlertRecord): object {
   const denied = record.verdict !== 'Passed';
-  const category = CATEGORIES[record.class] ?? 'process';
-  const type =
-    category === 'file'
-      ? (FILE_TYPES[record.operation] ?? 'change')
-      : category === 'process' && record.operation === 'exec'
-        ? 'start'
-        : category === 'network'
-          ? 'connection'
-          : 'info';
+  const { category, type } = categoryOf(record);
   return {
     kind: 'alert',
     category: ['intrusion_detection', category],
@@ -105,6 +122,11 @@ function alertEvent(record: AlertRecord): object {
 function otherEvent(record: BelayRecord): object {
   if (record.type === 'exec') {
     return { kind: 'event', category: ['process'], type: ['start'], action: 'exec', outcome: 'success' };
+  }
+  if (record.type === 'log') {
+    const { category, type } = categoryOf(record);
+    const outcome = 'success';
+    return { kind: 'event', category: [category], type: [type], action: record.operation, outcome };
   }
   return { kind: 'event', category: ['host'], type: ['info'], action: record.type };
 }
@@ -124,6 +146,7 @@ function processFields(record: BelayRecord): object {
       thread: { id: process.tid },
       interactive: process.tty,
       parent: { pid: process.parent.pid, executable: process.parent.program },
+      exit_code: record.type === 'log' ? record.object.exitCode : undefined,
     },
     user: { id: String(process.uid) },
     group: { id: String(process.gid) },
@@ -131,13 +154,11 @@ function processFields(record: BelayRecord): object {
 }
 
 function alertFields(record: AlertRecord): object {
-  const { object } = record;
   const { tactics, techniques, subtechniques } = attackOfRecord(record);
   const of = (all: readonly { id: string; name?: string }[]) => ({
     id: all.map(({ id }) => id),
     name: all.flatMap(({ name }) => name ?? []),
   });
-  const path = object.unnamed ? undefined : object.path;
   return {
     rule: {
       id: String(record.ruleId),
@@ -154,6 +175,13 @@ function alertFields(record: AlertRecord): object {
             technique: { ...of(techniques), subtechnique: of(subtechniques) },
           }
         : undefined,
+  };
+}
+
+function objectFields(record: AlertRecord | LogRecord): object {
+  const { object } = record;
+  const path = object.unnamed ? undefined : object.path;
+  return {
     file:
       path === undefined ? { name: object.path } : { path, name: basename(path), directory: dirname(path) },
     destination:

@@ -1,7 +1,7 @@
 import { basename } from 'node:path/posix';
 import { VERSION } from '../../cli/version.js';
 import { ATTACK_VERSION } from '../../event/attack.js';
-import type { AlertRecord, BelayRecord, ExecRecord, ProcessRecord } from '../../event/record.js';
+import type { AlertRecord, BelayRecord, ExecRecord, LogRecord, ProcessRecord } from '../../event/record.js';
 import {
   attackOfRecord,
   countOf,
@@ -26,12 +26,13 @@ const SEVERITIES = [
 ] as const;
 
 /**
- * A record in OCSF: an alert is a Detection Finding (2004), a started program a Process Activity (1007), and all else,
- * for which there is no class, a Base Event.
+ * A record in OCSF: an alert is a Detection Finding (2004), what processes begin, end and become a Process Activity
+ * (1007), and all else a Base Event.
  */
 export function ocsf(record: BelayRecord): object {
   if (record.type === 'alert') return withoutEmpty(finding(record));
-  return withoutEmpty(record.type === 'exec' ? launch(record) : base(record));
+  const ofProcess = record.type === 'exec' || (record.type === 'log' && record.class === 'Process');
+  return withoutEmpty(ofProcess ? activity(record) : base(record));
 }
 
 function head(record: BelayRecord, profiles: readonly string[]): object {
@@ -181,18 +182,29 @@ function containerOf(record: BelayRecord): object {
   };
 }
 
-function launch(record: ExecRecord): object {
+/** activity_id of class 1007, by operations of processes; for all others it has only "Other". */
+const ACTIVITIES: Readonly<Record<string, readonly [number, string]>> = {
+  exec: [1, 'Launch'],
+  fork: [1, 'Launch'],
+  exit: [2, 'Terminate'],
+  setuid: [5, 'Set User ID'],
+};
+
+function activity(record: ExecRecord | LogRecord): object {
   const { process } = record;
+  const operation = record.type === 'log' ? record.operation : 'exec';
+  const object = record.type === 'log' ? record.object : undefined;
+  const [activity_id, activity_name] = ACTIVITIES[operation] ?? [99, operation];
   const parent = process && { pid: process.parent.pid, name: basename(process.parent.program) };
   return {
     category_uid: 1,
     category_name: 'System Activity',
     class_uid: 1007,
     class_name: 'Process Activity',
-    activity_id: 1,
-    activity_name: 'Launch',
-    type_uid: 100701,
-    type_name: 'Process Activity: Launch',
+    activity_id,
+    activity_name,
+    type_uid: 100700 + activity_id,
+    type_name: `Process Activity: ${ACTIVITIES[operation] ? activity_name : 'Other'}`,
     ...head(record, ['container', 'host']),
     status_id: 1,
     status: 'Success',
@@ -200,6 +212,8 @@ function launch(record: ExecRecord): object {
     device: deviceOf(record),
     container: containerOf(record),
     process: process ? processOf(process) : { pid: 0 },
+    exit_code: object?.exitCode,
+    unmapped: object && { ...object, operation },
   };
 }
 

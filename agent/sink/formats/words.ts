@@ -1,5 +1,12 @@
 import { type Attack, attackOf } from '../../event/attack.js';
-import type { AlertRecord, BelayRecord, ObjectRecord, ProcessRecord } from '../../event/record.js';
+import type {
+  AlertRecord,
+  BelayRecord,
+  CredentialsRecord,
+  LogRecord,
+  ObjectRecord,
+  ProcessRecord,
+} from '../../event/record.js';
 
 /** What all formats say of a record, each in its own fields. */
 
@@ -68,6 +75,11 @@ export function objectText(object: ObjectRecord): string {
   if (object.syscall !== undefined) return [object.syscall, object.path].filter(Boolean).join(' ');
   if (object.command !== undefined) return `command ${object.command}`;
   if (object.name !== undefined) return object.name;
+  if (object.pid !== undefined) return `process ${object.pid}`;
+  if (object.exitCode !== undefined) return `code ${object.exitCode}`;
+  if (object.exitSignal !== undefined) return `signal ${object.exitSignal}`;
+  if (object.before !== undefined && object.after !== undefined)
+    return credentialsText(object.before, object.after);
   if (object.address !== undefined) {
     const host = object.address.includes(':') ? `[${object.address}]` : object.address;
     return `${object.protocol ?? object.socket ?? ''} ${host}${object.port === undefined ? '' : `:${object.port}`}`.trim();
@@ -80,6 +92,15 @@ export function objectText(object: ObjectRecord): string {
   return what.filter((each) => each !== '').join(' ');
 }
 
+/** What is different, such as `uid 0 to 33, permitted 000001ffffffffff to 0000000000000000`. */
+export function credentialsText(before: CredentialsRecord, after: CredentialsRecord): string {
+  const names = Object.keys(after) as (keyof CredentialsRecord)[];
+  return names
+    .filter((name) => before[name] !== after[name])
+    .map((name) => `${name} ${before[name]} to ${after[name]}`)
+    .join(', ');
+}
+
 /** One sentence for people. */
 export function sentenceOf(record: BelayRecord): string {
   if (record.type === 'alert') return record.message || alertSentence(record);
@@ -87,6 +108,8 @@ export function sentenceOf(record: BelayRecord): string {
   switch (record.type) {
     case 'exec':
       return `started ${process?.program ?? process?.comm ?? 'a program'}`;
+    case 'log':
+      return logSentence(record);
     case 'gap':
       return `${record.lost} events were not delivered (${record.ring})`;
     case 'failure':
@@ -98,10 +121,17 @@ export function sentenceOf(record: BelayRecord): string {
   }
 }
 
+function byWhom({ process }: AlertRecord | LogRecord): string {
+  const actor = process?.program || process?.comm;
+  return actor === undefined || actor === '' ? '' : ` by ${actor}`;
+}
+
 function alertSentence(record: AlertRecord): string {
-  const actor = record.process?.program || record.process?.comm;
-  const by = actor === undefined || actor === '' ? '' : ` by ${actor}`;
-  return `${record.verdict.toLowerCase()} ${record.operation} of ${objectText(record.object)}${by}`;
+  return `${record.verdict.toLowerCase()} ${record.operation} of ${objectText(record.object)}${byWhom(record)}`;
+}
+
+function logSentence(record: LogRecord): string {
+  return `${record.operation} of ${objectText(record.object)}${byWhom(record)}`;
 }
 
 /** Unix milliseconds. */

@@ -130,7 +130,7 @@ export class Syslog implements Transport {
 /** Severity of RFC 5424 (0 emergency to 7 debug). */
 function levelOf(record: BelayRecord): number {
   const severity = severityOf(record);
-  if (record.type === 'exec') return 6;
+  if (record.type === 'exec' || record.type === 'log') return 6;
   if (severity >= 9) return 2;
   if (severity >= 7) return 3;
   return severity >= 4 ? 4 : 5;
