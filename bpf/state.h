@@ -42,9 +42,9 @@ struct {
 enum subject_flag {
 	SUBJECT_UNSTARTED = 1, /* the container runtime, not yet the container: not judged until its exec is done */
 	SUBJECT_JOINED = 2, /* came from outside into a workload that was running */
-	SUBJECT_AGENT = 8, /* of the agent's own pod: nothing is kept from it */
 	SUBJECT_PROGRAM_CUT = 4, /* program[] holds the end of a longer name */
 	SUBJECT_CARRIED = 8, /* as another schema's programs knew it, and no exec since */
+	SUBJECT_AGENT = 16, /* of the agent's own pod: nothing is kept from it */
 };
 
 #define SUBJECT_WORD(generation, program, script) ((u64)(generation) << 32 | (u32)(script) << 16 | (program))
