@@ -152,6 +152,50 @@ int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry, const char *
 	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
 }
 
+/* 6.2; until then these come to inode_setxattr */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(inode_set_acl, void *idmap, struct dentry *dentry)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
+}
+
+/* Flags of a file (immutable, append-only, ...), which also an open for reading allows to change. */
+static __always_inline bool judge_ioctl(struct file *file, u32 command)
+{
+	struct caller c = {};
+
+	if (command != FS_IOC_SETFLAGS && command != FS_IOC32_SETFLAGS && command != FS_IOC_FSSETXATTR &&
+	    command != FS_IOC_SETVERSION && command != FS_IOC_ENABLE_VERITY)
+		return false;
+	return find_caller(&c) && judge_file(&c, file, DECIDE_WRITE, OPERATION_SETATTR);
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(file_ioctl, struct file *file, unsigned int command)
+{
+	ANSWER(judge_ioctl(file, command));
+}
+
+/* 6.8; until then 32-bit calls come to file_ioctl */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(file_ioctl_compat, struct file *file, unsigned int command)
+{
+	ANSWER(judge_ioctl(file, command));
+}
+
+/* 6.17: the system call file_setattr */
+SEC("lsm/inode_file_setattr")
+int BPF_PROG(inode_file_setattr, struct dentry *dentry)
+{
+	ANSWER(judge_attribute(dentry, OPERATION_SETATTR));
+}
+
 /* A second name for an object, or another one: both are judged, and the old one also as a program that
  * will be run and as a directory that protected names lie under. */
 static __noinline bool judge_names(struct scratch *s, struct caller *c, struct dentry *old, u64 old_mount,

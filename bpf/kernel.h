@@ -262,6 +262,12 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_MPTCP 262
 #define MSG_FASTOPEN 0x20000000
 
+#define FS_IOC_SETFLAGS 0x40086602
+#define FS_IOC32_SETFLAGS 0x40046602
+#define FS_IOC_FSSETXATTR 0x401c5820
+#define FS_IOC_SETVERSION 0x40087602
+#define FS_IOC_ENABLE_VERITY 0x40806685
+
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFCHR 0020000

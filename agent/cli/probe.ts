@@ -44,7 +44,7 @@ const FAMILIES: readonly Family[] = [
   },
   {
     family: 'file',
-    rules: 'truncate, mode, owner, times, xattr',
+    rules: 'truncate, mode, owner, times, xattr, ACLs, flags',
     hooks: [
       'path_truncate',
       'file_truncate',
@@ -53,8 +53,17 @@ const FAMILIES: readonly Family[] = [
       'inode_setattr',
       'inode_setxattr',
       'inode_removexattr',
+      'inode_set_acl',
+      'inode_remove_acl',
+      'file_ioctl',
+      'file_ioctl_compat',
     ],
-    instead: { file_truncate: 'path_truncate, until 6.2' },
+    instead: {
+      file_truncate: 'path_truncate, until 6.2',
+      inode_set_acl: 'inode_setxattr, until 6.2',
+      inode_remove_acl: 'inode_removexattr, until 6.2',
+      file_ioctl_compat: 'file_ioctl, until 6.8',
+    },
   },
   { family: 'file', rules: 'unix sockets with a path', hooks: ['unix_stream_connect', 'unix_may_send'] },
   {
