@@ -173,7 +173,11 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
-struct sock { struct sock_common __sk_common; u16 sk_type; u16 sk_protocol; };
+struct sock_cgroup_data { struct cgroup *cgroup; };
+struct sock { struct sock_common __sk_common; u16 sk_type; u16 sk_protocol; struct sock_cgroup_data sk_cgrp_data; };
+struct inet_sock { unsigned long inet_flags; }; /* 6.6 */
+struct inet_sock___bits { unsigned char hdrincl : 1; }; /* until then */
+struct tcp_sock { u8 is_mptcp : 1; };
 struct socket { short type; struct sock *sk; };
 struct unix_sock { struct sock sk; struct path path; };
 struct request_sock { struct sock_common __req_common; };
@@ -239,6 +243,8 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define AF_INET6 10
 #define AF_NETLINK 16
 #define AF_PACKET 17
+#define AF_XDP 44
+#define INET_FLAGS_HDRINCL 12 /* include/net/inet_sock.h */
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_RAW 3

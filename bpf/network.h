@@ -10,6 +10,9 @@
 #include "decide.h"
 
 #define DNS_PORT 53
+#define SCTP_SOCKOPT_BINDX_ADD 100
+#define SCTP_OPTIONS 0x100 /* what is above comes from a peer, by a packet */
+#define SCTP_ADDRESSES 4 /* in one list */
 
 static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
 {
@@ -205,6 +208,46 @@ static __always_inline bool judge_egress(struct caller *c, struct traffic *n)
 	return judge_in(c, n, n->peer.family == AF_INET ? DOMAIN_EGRESS4 : DOMAIN_EGRESS6);
 }
 
+/* What goes to an address that the sender writes into the packet could go to any: where some address has a verdict, it
+ * is denied. */
+static __noinline bool judge_unaddressed(struct caller *c, struct traffic *n)
+{
+	struct scratch *s;
+
+	if (!((HEADER_OF(c->tables, active, DOMAIN_EGRESS4) | HEADER_OF(c->tables, active, DOMAIN_EGRESS6)) & DENIES))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	set_question(s, c, DOMAIN_EGRESS4, DECIDE_OTHER, n->operation);
+	s->off = NAME_MAX_BYTES;
+	s->kind = n->kind;
+	s->protocol = n->protocol;
+	refuse(s, c->subject, c->workload, 0, ACTION_BLOCK);
+	give_scratch(s);
+	return true;
+}
+
+/* Packet sockets write all of a packet, raw ones with IP_HDRINCL all but the link's part. */
+static __always_inline bool writes_addresses(struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+	u32 family;
+	u64 inet;
+
+	if (!sk)
+		return false;
+	family = sk->__sk_common.skc_family;
+	if (family == AF_PACKET)
+		return true;
+	if (sock->type != SOCK_RAW || (family != AF_INET && family != AF_INET6))
+		return false;
+	inet = (u64)sk;
+	if (bpf_core_field_exists(((struct inet_sock *)0)->inet_flags))
+		return BPF_CORE_READ((struct inet_sock *)inet, inet_flags) & 1 << INET_FLAGS_HDRINCL;
+	return BPF_CORE_READ_BITFIELD_PROBED((struct inet_sock___bits *)inet, hdrincl);
+}
+
 SEC("lsm/socket_create")
 int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 {
@@ -215,7 +258,8 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 		return 0;
 	n.kind = socket_kind(family, type & 0xf, protocol);
 	n.protocol = address_protocol(protocol, type & 0xf);
-	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET));
+	/* what an XDP socket sends, the driver may take without any call */
+	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || (family == AF_XDP && judge_unaddressed(&c, &n)));
 }
 
 /* A packet that asks for a domain name is judged when it leaves, for who sent it: remembered here. Which packets those
@@ -285,6 +329,11 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	struct sock *sk = sock->sk;
 	u32 family;
 
+	if (writes_addresses(sock) && find_caller(&c)) {
+		describe_socket(&n, sock);
+		if (judge_unaddressed(&c, &n))
+			ANSWER(true);
+	}
 	if (!address) {
 		/* connected: judged then */
 		if (!sk || !may_ask(sock, bpf_ntohs(sk->__sk_common.skc_dport)) || !find_caller(&c) ||
@@ -309,6 +358,51 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
 		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
+}
+
+/* One address of a list, one behind the other: its length, 0 = there is none, negative = denied. */
+static __noinline int judge_listed(struct caller *c, struct traffic *n, u64 at, u32 left)
+{
+	u16 family = 0;
+	u32 length;
+
+	if (left < sizeof(struct sockaddr_in) || bpf_probe_read_kernel(&family, sizeof(family), (void *)at))
+		return 0;
+	length = family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	if (left < length)
+		return 0;
+	read_endpoint(&n->peer, (void *)at, length, AF_INET);
+	if (judge_egress(c, n))
+		return -1;
+	return length;
+}
+
+/* SCTP's connectx, and what else names peers by an option. The list is a kernel copy. */
+SEC("lsm/sctp_bind_connect")
+int BPF_PROG(sctp_bind_connect, struct sock *sk, int option, struct sockaddr *address, int length)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_CONNECT, .protocol = IPPROTO_SCTP };
+	u64 at = (u64)address;
+	u32 left = length;
+
+	/* its own addresses: socket_bind has judged the port, and no address but with that port can be added */
+	if (option == SCTP_SOCKOPT_BINDX_ADD || option >= SCTP_OPTIONS || !find_caller(&c))
+		return 0;
+	n.kind = sk->sk_type == SOCK_STREAM ? SOCKET_SCTP_STREAM : SOCKET_SCTP_SEQPACKET;
+#pragma unroll
+	for (int i = 0; i < SCTP_ADDRESSES; i++) {
+		int taken = judge_listed(&c, &n, at, left);
+
+		if (taken < 0)
+			ANSWER(true);
+		if (!taken)
+			return 0;
+		at += taken;
+		left -= taken;
+	}
+	/* those behind could be any */
+	ANSWER(left >= sizeof(struct sockaddr_in) && judge_unaddressed(&c, &n));
 }
 
 /* From now on what arrives at this socket is judged for the workload, also where there is no current task. */
@@ -414,11 +508,16 @@ int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct req
 	struct binding *b;
 	u64 cgroup;
 
-	if (!r)
+	if (r)
+		cgroup = r->cgroup;
+	else if (bpf_core_field_exists(((struct tcp_sock *)0)->is_mptcp) &&
+		 BPF_CORE_READ_BITFIELD_PROBED((struct tcp_sock *)sk, is_mptcp))
+		/* what an MPTCP socket listens with is a socket of the kernel's own: it has the other's cgroup */
+		cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
+	else
 		return 0;
-	cgroup = r->cgroup;
 	b = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!find_tables(&c, b ? b->workload : r->workload))
+	if (!find_tables(&c, b ? b->workload : r ? r->workload : 0))
 		return 0;
 	if (BPF_CORE_READ(req, __req_common.skc_family) == AF_INET) {
 		set_ipv4(&n.peer, BPF_CORE_READ(req, __req_common.skc_daddr));

@@ -71,7 +71,7 @@ const FAMILIES: readonly Family[] = [
     rules: 'matchProtocols',
     hooks: ['socket_create', 'socket_connect', 'socket_sendmsg', 'socket_bind'],
   },
-  { family: 'network', rules: 'egress', hooks: ['socket_connect', 'socket_sendmsg'] },
+  { family: 'network', rules: 'egress', hooks: ['socket_connect', 'socket_sendmsg', 'sctp_bind_connect'] },
   {
     family: 'network',
     rules: 'ingress (TCP)',
