@@ -217,6 +217,8 @@ static void print_policy(void)
 	rule_kind = "run";
 	each(forbid);
 	printf("presets: [{name: filelessExec}, {name: anonymousMapExec}]\n");
+	/* processes outside, and what the kernel starts by itself */
+	printf("escape:\n  matchOperations: [{operation: ptrace}, {operation: kernel_interface}]\n");
 	printf("network:\n  egress:\n"
 	       "  - {to: [{cidr: 127.0.0.66/32}, {cidr: \"fd00:bad::1/128\"}]}\n"
 	       "  - {to: [{cidr: 127.0.0.1/32}, {cidr: \"::1/128\"}], ports: [{port: 7778}]}\n"
