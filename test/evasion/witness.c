@@ -14,7 +14,20 @@
 static int notes;
 static const char *folder;
 
-static void add_address(void)
+/* SCTP answers only from addresses that an interface has. */
+static void add_address4(void)
+{
+	struct ifreq request = { .ifr_name = "lo:66" };
+	struct sockaddr_in own = { AF_INET };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	inet_pton(AF_INET, "127.0.0.66", &own.sin_addr);
+	memcpy(&request.ifr_addr, &own, sizeof own);
+	ioctl(fd, SIOCSIFADDR, &request);
+	close(fd);
+}
+
+static void add_address6(void)
 {
 	struct in6_ifreq request = { .ifr6_prefixlen = 128 };
 	int fd = socket(AF_INET6, SOCK_DGRAM, 0);
@@ -145,7 +158,8 @@ int witness(const char *shared)
 
 	signal(SIGPIPE, SIG_IGN);
 	umask(0);
-	add_address();
+	add_address4();
+	add_address6();
 	strcpy(memory, SECRET);
 	notes = open(format("%s/got", shared), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
 	mkdir(format("%s/marks", shared), 0777);
