@@ -55,8 +55,7 @@ const release = results.map(({ kernel }) => kernel);
 const rule = `|${'---|'.repeat(1 + release.length)}`;
 const text = `## Evasion table
 
-Written by \`make test-evasion\`; not by hand. ${techniques.length} techniques in ${surroundings.length} surroundings on
-each kernel.
+Written by \`make test-evasion\`; not by hand. ${techniques.length} techniques in ${surroundings.length} surroundings.
 
 Blocked / escaped / n/a:
 
