@@ -32,7 +32,7 @@ static __always_inline u64 fold(u64 key, u64 now, u32 workload, u32 rule)
 {
 	u32 slot = rule == RULE_NONE ? FOLD_SLOTS + ((key >> 20) & (LOG_FOLD_SLOTS - 1)) : (key >> 20) & (FOLD_SLOTS - 1);
 	struct fold *f = bpf_map_lookup_elem(&folds, &slot);
-	u64 since, old;
+	u64 since, old, count;
 
 	if (!f)
 		return 1;
@@ -43,7 +43,12 @@ static __always_inline u64 fold(u64 key, u64 now, u32 workload, u32 rule)
 			__sync_fetch_and_add(&f->count, 1);
 			return 0;
 		}
-		return __sync_lock_test_and_set(&f->count, 0) + 1;
+		count = f->count;
+		if (count & FOLD_CLAIMED || __sync_val_compare_and_swap(&f->count, count, 0) != count) {
+			__sync_fetch_and_add(&f->count, 1);
+			return 0;
+		}
+		return count + 1;
 	}
 	if (!old || (now - since >= fold_window && !f->count)) {
 		if (__sync_val_compare_and_swap(&f->key, old, key) == old) {

@@ -164,6 +164,7 @@ struct workload {
 	unsigned long long matched;
 	unsigned long long lost[4]; /* by enum ring: events that did not fit */
 	unsigned long long told[4]; /* how many of lost have been told; the agent's */
+	unsigned long long telling[4]; /* up to which of lost it is telling, where that is more than told; the agent's */
 	unsigned int round; /* of the last look at all tasks that met one of its */
 	unsigned int visible; /* enum visible; no verdict looks at it */
 	unsigned long long spent; /* bytes of telemetry in the second that began at spent_since */
@@ -181,6 +182,8 @@ struct settings {
 	unsigned int carried; /* tasks, so far */
 	unsigned int uncarried; /* of tasks and sockets there was no memory for */
 	unsigned long long failures_told[64]; /* by enum failure; the agent's, as told in struct workload */
+	unsigned long long failures_telling[64]; /* the same as telling there */
+	unsigned long long sweep; /* of what is counted: the last one that the agent told of, or began to tell of */
 	/* The agent, for its protection. What is of a process is 0 while there is none. */
 	unsigned int agent; /* its process id on the node */
 	unsigned long long agent_credentials; /* its struct cred */
@@ -212,10 +215,15 @@ enum binding_flag {
 struct fold {
 	unsigned long long key; /* 0 = free */
 	unsigned long long since; /* start of the window, ns */
-	unsigned long long count; /* not reported yet */
+	unsigned long long count; /* not reported yet; and FOLD_CLAIMED */
+	unsigned long long telling; /* how many of those the agent is telling of, once it has claimed them; the agent's */
 	unsigned int workload;
 	unsigned int rule;
 };
+
+/* Set in a fold's count while the agent tells of it, so that nobody else does. The agent takes this and the repeats that it
+ * told of away at once: one that is killed meanwhile leaves all for the next to see. */
+#define FOLD_CLAIMED (1ull << 63)
 
 /* Everything that can fail in a program, counted; which way each fails is said where it is counted. */
 enum failure {

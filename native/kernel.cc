@@ -84,7 +84,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
                         InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
                         InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::insert>("insert"), InstanceMethod<&Kernel::remove>("delete"),
                         InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::fill>("fill"), InstanceMethod<&Kernel::memory>("memory"),
-                        InstanceMethod<&Kernel::fd>("fd"),
+                        InstanceMethod<&Kernel::fd>("fd"), InstanceMethod<&Kernel::map_id>("mapId"),
                         InstanceMethod<&Kernel::write>("write"), InstanceMethod<&Kernel::read>("read"), InstanceMethod<&Kernel::iterate>("iterate"),
                         InstanceMethod<&Kernel::forget>("forget"),
                         InstanceMethod<&Kernel::stats>("stats"), InstanceMethod<&Kernel::globals>("setGlobals")});
@@ -477,6 +477,14 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
 
   Napi::Value fd(const Napi::CallbackInfo &info) { return Napi::Number::New(info.Env(), bpf_map__fd(map(info))); }
 
+  // mapId(map): number, the kernel's
+  Napi::Value map_id(const Napi::CallbackInfo &info) {
+    bpf_map_info data = {};
+    __u32 size = sizeof data;
+    if (bpf_obj_get_info_by_fd(bpf_map__fd(map(info)), &data, &size)) throw_errno(info.Env(), "cannot ask of a map", errno);
+    return Napi::Number::New(info.Env(), data.id);
+  }
+
   // insert(map, key, value): boolean; false if the key was there
   Napi::Value insert(const Napi::CallbackInfo &info) {
     auto env = info.Env();
@@ -608,17 +616,6 @@ Napi::Value add64(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// exchange64(memory, offset, value): bigint; the value before
-Napi::Value exchange64(const Napi::CallbackInfo &info) {
-  auto memory = bytes_of(info[0], "memory");
-  size_t offset = info[1].As<Napi::Number>().Int64Value();
-  bool lossless;
-  if (offset + 8 > memory.size || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
-  uint64_t before = __atomic_exchange_n(reinterpret_cast<uint64_t *>(memory.data + offset),
-                                        info[2].As<Napi::BigInt>().Uint64Value(&lossless), __ATOMIC_SEQ_CST);
-  return Napi::BigInt::New(info.Env(), before);
-}
-
 // enableStats(): number; a descriptor, and as long as it is open the kernel counts program runs
 Napi::Value enable_stats(const Napi::CallbackInfo &info) {
   int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
@@ -651,7 +648,6 @@ void init_kernel(Napi::Env env, Napi::Object exports) {
   exports.Set("gracePeriod", Napi::Function::New<grace_period>(env));
   exports.Set("store64", Napi::Function::New<store64>(env));
   exports.Set("add64", Napi::Function::New<add64>(env));
-  exports.Set("exchange64", Napi::Function::New<exchange64>(env));
   exports.Set("trim", Napi::Function::New<trim>(env));
   exports.Set("clockOffset", Napi::Function::New<clock_offset>(env));
   exports.Set("enableStats", Napi::Function::New<enable_stats>(env));

@@ -1,53 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ring buffers on the event loop: records of all rings are gathered into one buffer, and JavaScript is called
-// once for many of them. No object per record, no crossing per record.
-#include <bpf/libbpf.h>
+// once for many of them. No object per record, no crossing per record. A ring's consumer position moves only once
+// JavaScript has returned, so what it had not kept when the process was killed is read again by the next.
+// libbpf's reader moves it before that; the layout is that of kernel/bpf/ringbuf.c.
+#include <bpf/bpf.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <cerrno>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "addon.h"
 
 namespace {
 
-constexpr size_t kBatchBytes = 1 << 20;
+// Of each ring in a batch, and of each record at most: none has to wait for a flood in another.
+constexpr size_t kRingBytes = 512 << 10;
 
-// One batch: for each record u32 ring, u32 length, then its bytes, padded to 8.
+// A page with the consumer's position, one with the producer's, and the data twice, so that no record is cut.
+struct Ring {
+  uint32_t id;    // the map's, which no other has until the node starts anew
+  uint64_t size;  // bytes of data
+  uint64_t *consumer = nullptr;
+  uint8_t *producer = nullptr;
+  uint64_t next = 0;  // behind what the present batch holds
+
+  uint64_t written() const { return __atomic_load_n(reinterpret_cast<uint64_t *>(producer), __ATOMIC_ACQUIRE); }
+  uint64_t read() const { return __atomic_load_n(consumer, __ATOMIC_RELAXED); }
+};
+
+// One batch: for each record u32 ring, u32 length, u64 position in the ring, then its bytes, padded to 8.
 class Rings : public Napi::ObjectWrap<Rings> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Rings", {InstanceMethod<&Rings::close>("close"), InstanceMethod<&Rings::drain>("drain")});
+    return DefineClass(env, "Rings",
+                       {InstanceMethod<&Rings::close>("close"), InstanceMethod<&Rings::drain>("drain"),
+                        InstanceMethod<&Rings::ids>("ids"), InstanceMethod<&Rings::positions>("positions")});
   }
 
   // new Rings(fds: number[], onBatch: (batch: Buffer) => void)
   explicit Rings(const Napi::CallbackInfo &info) : Napi::ObjectWrap<Rings>(info), env_(info.Env()) {
     auto fds = info[0].As<Napi::Array>();
     callback_ = Napi::Persistent(info[1].As<Napi::Function>());
-    contexts_.reserve(fds.Length());
+    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_ < 0) throw_errno(env_, "cannot read ring buffers", errno);
     for (uint32_t i = 0; i < fds.Length(); i++) {
-      contexts_.push_back({this, i});
-      int fd = Napi::Value(fds.Get(i)).As<Napi::Number>().Int32Value();
-      int error = 0;
-      if (!rings_)
-        rings_ = ring_buffer__new(fd, on_record, &contexts_.back(), nullptr);
-      else
-        error = ring_buffer__add(rings_, fd, on_record, &contexts_.back());
-      if (!rings_ || error) {
-        error = error ? -error : errno;
-        if (rings_) ring_buffer__free(rings_);
-        rings_ = nullptr;
-        throw_errno(env_, "cannot read ring buffer", error);
-      }
+      int error = add(Napi::Value(fds.Get(i)).As<Napi::Number>().Int32Value());
+      if (!error) continue;
+      release();
+      throw_errno(env_, "cannot read ring buffer", error);
     }
-    batch_.reserve(kBatchBytes);
     uv_loop_t *loop;
     napi_get_uv_event_loop(env_, &loop);
     poll_ = new uv_poll_t;
     poll_->data = this;
-    uv_poll_init(loop, poll_, ring_buffer__epoll_fd(rings_));
+    uv_poll_init(loop, poll_, epoll_);
     uv_poll_start(poll_, UV_READABLE, on_readable);
     napi_add_env_cleanup_hook(env_, on_cleanup, this);
   }
@@ -55,16 +65,32 @@ class Rings : public Napi::ObjectWrap<Rings> {
   ~Rings() override { release(); }
 
  private:
-  struct Context {
-    Rings *rings;
-    uint32_t index;
-  };
   Napi::Env env_;
-  ring_buffer *rings_ = nullptr;
+  int epoll_ = -1;
   uv_poll_t *poll_ = nullptr;
   Napi::FunctionReference callback_;
-  std::vector<Context> contexts_;
+  std::vector<Ring> rings_;
   std::vector<uint8_t> batch_;
+  bool delivering_ = false;
+
+  static size_t page() { return sysconf(_SC_PAGESIZE); }
+
+  // 0 or an errno
+  int add(int fd) {
+    bpf_map_info map = {};
+    __u32 length = sizeof map;
+    if (bpf_obj_get_info_by_fd(fd, &map, &length)) return errno;
+    Ring ring = {map.id, map.max_entries};
+    void *consumer = mmap(nullptr, page(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (consumer == MAP_FAILED) return errno;
+    ring.consumer = static_cast<uint64_t *>(consumer);
+    rings_.push_back(ring);
+    void *producer = mmap(nullptr, page() + 2 * ring.size, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(page()));
+    if (producer == MAP_FAILED) return errno;
+    rings_.back().producer = static_cast<uint8_t *>(producer);
+    epoll_event wanted = {EPOLLIN, {}};
+    return epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &wanted) ? errno : 0;
+  }
 
   void release() {
     if (poll_) {
@@ -73,59 +99,110 @@ class Rings : public Napi::ObjectWrap<Rings> {
       poll_ = nullptr;
       napi_remove_env_cleanup_hook(env_, on_cleanup, this);
     }
-    if (rings_) ring_buffer__free(rings_);
-    rings_ = nullptr;
+    for (auto &ring : rings_) {
+      munmap(ring.consumer, page());
+      if (ring.producer) munmap(ring.producer, page() + 2 * ring.size);
+    }
+    rings_.clear();
+    if (epoll_ >= 0) ::close(epoll_);
+    epoll_ = -1;
   }
 
   static void on_cleanup(void *self) { static_cast<Rings *>(self)->release(); }
 
-  // A negative return stops libbpf's loop with the record consumed, so that JavaScript gets its turn.
-  static int on_record(void *context, void *data, size_t size) {
-    auto *c = static_cast<Context *>(context);
-    auto &batch = c->rings->batch_;
-    size_t at = batch.size();
-    uint32_t header[2] = {c->index, static_cast<uint32_t>(size)};
-    batch.resize(at + 8 + ((size + 7) & ~size_t{7}));
-    memcpy(batch.data() + at, header, 8);
-    memcpy(batch.data() + at + 8, data, size);
-    return batch.size() >= kBatchBytes ? -EAGAIN : 0;
-  }
-
-  void deliver() {
-    if (batch_.empty()) return;
-    Napi::HandleScope scope(env_);
-    auto buffer = Napi::Buffer<uint8_t>::Copy(env_, batch_.data(), batch_.size());
-    batch_.clear();
-    try {
-      callback_.MakeCallback(env_.Global(), {buffer});
-    } catch (const Napi::Error &error) {
-      napi_fatal_exception(env_, error.Value());
+  // Appends what a ring has, up to a record that is still being written, and notes where that ends.
+  void gather(uint32_t index) {
+    auto &ring = rings_[index];
+    const uint8_t *data = ring.producer + page();
+    ring.next = ring.read();
+    for (size_t most = batch_.size() + kRingBytes; batch_.size() < most && ring.next < ring.written();) {
+      auto *record = data + (ring.next & (ring.size - 1));
+      uint32_t length = __atomic_load_n(reinterpret_cast<const uint32_t *>(record), __ATOMIC_ACQUIRE);
+      if (length & BPF_RINGBUF_BUSY_BIT) break;
+      bool discarded = length & BPF_RINGBUF_DISCARD_BIT;
+      length &= ~BPF_RINGBUF_DISCARD_BIT;
+      size_t padded = (length + 7) & ~size_t{7};
+      if (!discarded) {
+        size_t at = batch_.size();
+        uint32_t header[2] = {index, length};
+        batch_.resize(at + 16 + padded);
+        memcpy(batch_.data() + at, header, 8);
+        memcpy(batch_.data() + at + 8, &ring.next, 8);
+        memcpy(batch_.data() + at + 16, record + BPF_RINGBUF_HDR_SZ, length);
+      }
+      ring.next += BPF_RINGBUF_HDR_SZ + padded;
     }
   }
 
-  // At most one batch each time the loop comes round; what is left keeps the descriptor readable only until
-  // the next record, so the rest is taken now.
+  // Gives JavaScript a batch, and lets the programs have its room if that has taken it.
   void consume() {
-    while (rings_) {
-      int n = ring_buffer__consume(rings_);
-      bool more = n == -EAGAIN;
-      deliver();
-      if (!more) break;
+    if (delivering_) return;
+    for (uint32_t i = 0; i < rings_.size(); i++) gather(i);
+    if (!batch_.empty()) {
+      Napi::HandleScope scope(env_);
+      auto buffer = Napi::Buffer<uint8_t>::Copy(env_, batch_.data(), batch_.size());
+      batch_.clear();
+      delivering_ = true;
+      try {
+        callback_.MakeCallback(env_.Global(), {buffer});
+      } catch (const Napi::Error &error) {
+        delivering_ = false;
+        napi_fatal_exception(env_, error.Value());
+        return;
+      }
+      delivering_ = false;
     }
+    for (auto &ring : rings_)
+      if (ring.next > ring.read()) __atomic_store_n(ring.consumer, ring.next, __ATOMIC_SEQ_CST);
   }
 
+  // One batch each time the loop comes round, so that a flood leaves turns to others: what is left keeps the
+  // descriptor readable.
   static void on_readable(uv_poll_t *handle, int, int) { static_cast<Rings *>(handle->data)->consume(); }
 
-  // drain(): takes what is there now
+  // Takes what is there now, up to records that are still being written.
+  void consume_all() {
+    std::vector<uint64_t> ends;
+    for (auto &ring : rings_) ends.push_back(ring.written());
+    for (bool more = true; more && !delivering_;) {
+      std::vector<uint64_t> before;
+      for (auto &ring : rings_) before.push_back(ring.read());
+      consume();
+      more = false;
+      // JavaScript may have closed them
+      for (size_t i = 0; i < rings_.size(); i++)
+        more |= rings_[i].read() > before[i] && rings_[i].read() < ends[i];
+    }
+  }
+
   Napi::Value drain(const Napi::CallbackInfo &info) {
-    consume();
+    consume_all();
     return info.Env().Undefined();
   }
 
   Napi::Value close(const Napi::CallbackInfo &info) {
-    consume();
+    consume_all();
     release();
     return info.Env().Undefined();
+  }
+
+  // ids(): number[], the maps'
+  Napi::Value ids(const Napi::CallbackInfo &info) {
+    auto all = Napi::Array::New(info.Env());
+    for (auto &ring : rings_) all.Set(all.Length(), ring.id);
+    return all;
+  }
+
+  // positions(): [read, written][], as the programs see them
+  Napi::Value positions(const Napi::CallbackInfo &info) {
+    auto all = Napi::Array::New(info.Env());
+    for (auto &ring : rings_) {
+      auto one = Napi::Array::New(info.Env(), 2);
+      one.Set(0u, static_cast<double>(ring.read()));
+      one.Set(1u, static_cast<double>(ring.written()));
+      all.Set(all.Length(), one);
+    }
+    return all;
   }
 };
 

@@ -119,19 +119,22 @@ async function run(flags: Flags): Promise<void> {
     kernel,
     enforcer,
     { node: settings.node, cluster: settings.clusterName },
-    (whole) => {
-      const record = redactor.redact(whole);
-      sink.write(record);
-      sinks.write(record);
-      serving.record(record);
-      cluster?.record(record);
-      if (record.type === 'failure')
-        log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
-      if (record.type === 'alert') killer.consider(record, enforcer);
-    },
-    (path) => {
-      enforcer.cgroupMade(path);
-      cluster?.cgroupMade(path);
+    {
+      write(whole, position) {
+        const record = redactor.redact(whole);
+        sink.write(record);
+        sinks.write(record, position);
+        serving.record(record);
+        cluster?.record(record);
+        if (record.type === 'failure')
+          log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
+        if (record.type === 'alert') killer.consider(record, enforcer);
+      },
+      keep: () => sinks.flush(),
+      cgroupMade(path) {
+        enforcer.cgroupMade(path);
+        cluster?.cgroupMade(path);
+      },
     },
   );
   const end = async () => {

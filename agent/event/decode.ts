@@ -1,4 +1,5 @@
 import { enums, structs } from '../kernel/abi.js';
+import { BATCH_HEAD } from '../kernel/addon.js';
 
 const E = structs.event.fields;
 
@@ -6,6 +7,8 @@ const E = structs.event.fields;
 export interface RawEvent {
   /** By enum ring. */
   readonly ring: number;
+  /** In its ring: no other record is ever there. */
+  readonly position: number;
   /** CLOCK_BOOTTIME, ns. */
   readonly time: bigint;
   readonly execId: bigint;
@@ -38,8 +41,7 @@ export interface RawEvent {
   readonly object: Buffer;
 }
 
-/** Of one batch's record: u32 index of the ring, u32 length, the bytes, padding to 8. */
-const HEAD = 8;
+const HEAD = BATCH_HEAD;
 
 /**
  * The records of batches (Addon.Rings), one after the other, without an object for any: the reader itself is the record that
@@ -98,6 +100,10 @@ export class EventReader implements RawEvent {
     return this.#batch.subarray(at, at + length);
   }
 
+  get position() {
+    const at = this.#at - HEAD + 8;
+    return this.#u32(at) + this.#u32(at + 4) * 2 ** 32;
+  }
   get time() {
     return this.#batch.readBigUInt64LE(this.#at + E.time.offset);
   }

@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { enums, maps } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
+import type { Repeats, Untold } from '../kernel/untold.js';
+import type { Position } from '../sink/spool/spool.js';
 import { EventReader, type RawEvent } from './decode.js';
 import {
   alertRecord,
@@ -19,6 +22,7 @@ const SWEEP_MS = 500;
 const REMEMBERED = 2 * maps.folds.entries;
 /** Where events are lost, as Kernel.counters has them. */
 const LOSSES = ['denials', 'matches', 'telemetry', 'budget'] as const;
+const FAILURE_NAMES = Object.entries(enums.failure).map(([name]) => name);
 
 /** Where everything that is told of happens. */
 export interface Origin {
@@ -27,15 +31,35 @@ export interface Origin {
   readonly cluster: string;
 }
 
+/** Who is told. */
+export interface Told {
+  /** @param position where the record comes from, if the next agent would find it there again after a kill */
+  write(record: BelayRecord, position?: Position): void;
+  /** What was written is to be kept before this returns: then the kernel forgets it. */
+  keep(): void;
+  /**
+   * A pod's or a container's cgroup was made; its path below the hierarchy's root. Before the records of what happened
+   * there.
+   */
+  cgroupMade?(path: string): void;
+}
+
+/** Of a record: its id, its place among all, and where it comes from. */
+interface Place {
+  readonly id: string;
+  readonly sequence: bigint;
+  readonly position?: Position;
+}
+
 /**
  * Records from the kernel, complete: each alert attributed, repeats as one with their number, and for what found no
- * room in a ring, or failed inside the programs, a record that says so.
+ * room in a ring, or failed inside the programs, a record that says so. The kernel forgets what has been kept, and only that:
+ * an agent after this one that finds it still there tells it again, by the same id.
  */
 export class EventStream {
   readonly #kernel: Kernel;
   readonly #enforcer: Enforcer;
-  readonly #emit: (record: BelayRecord) => void;
-  readonly #onCgroup: (path: string) => void;
+  readonly #told: Told;
   readonly #origin: Origin;
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, EventReader>();
@@ -44,26 +68,20 @@ export class EventStream {
   readonly #reader = new EventReader();
   /** Goes on from one agent to the next, since none makes a million records a second for long. */
   #sequence = BigInt(Date.now()) * 1000n;
-  /** Of this agent's run, in the ids of its events. */
+  /** What tells this start of the node from others, in ids. */
+  readonly #boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').replaceAll('-', '').slice(0, 12);
+  /** Of this agent's run, in the ids of what nobody could tell again. */
   readonly #instance = randomBytes(6).toString('hex');
+  /** Where what is told in sweeps comes from. */
+  readonly #sweeps: string;
   #timer: NodeJS.Timeout | undefined;
 
-  /**
-   * @param onCgroup a pod's or a container's cgroup was made; its path below the hierarchy's root. Before the records of
-   * what happened there.
-   */
-  constructor(
-    kernel: Kernel,
-    enforcer: Enforcer,
-    origin: Origin,
-    emit: (record: BelayRecord) => void,
-    onCgroup: (path: string) => void = () => {},
-  ) {
+  constructor(kernel: Kernel, enforcer: Enforcer, origin: Origin, told: Told) {
     this.#kernel = kernel;
     this.#enforcer = enforcer;
     this.#origin = origin;
-    this.#emit = emit;
-    this.#onCgroup = onCgroup;
+    this.#told = told;
+    this.#sweeps = this.#sourceOf(kernel.mapId('settings'));
   }
 
   /**
@@ -72,9 +90,14 @@ export class EventStream {
    * @returns true once programs of an earlier schema have been taken off; false = there were none
    */
   async start(): Promise<boolean> {
-    this.#kernel.read((batch) => this.#take(batch));
+    const take = (batch: Buffer, rings: readonly number[]) => this.#take(batch, rings);
+    this.#kernel.read(take);
     this.#timer = setInterval(() => this.#sweep(FOLD_WINDOW_NS), SWEEP_MS);
-    return this.#kernel.retirePrevious((batch) => this.#take(batch), this.#repeats(0n));
+    const failures = await this.#kernel.retirePrevious(take, (repeats) =>
+      this.#repeats(repeats, this.#next(), 0n),
+    );
+    for (const [failure, count] of failures ?? []) this.#failure(FAILURE_NAMES[failure], count, this.#next());
+    return failures !== undefined;
   }
 
   /** Reports what there is and ends. */
@@ -85,12 +108,14 @@ export class EventStream {
     this.#sweep(0n);
   }
 
-  #take(batch: Buffer): void {
+  #take(batch: Buffer, rings: readonly number[]): void {
+    const sources = rings.map((id) => this.#sourceOf(id));
     const raw = this.#reader;
     raw.open(batch);
     while (raw.next()) {
+      const place = this.#next({ source: sources[raw.ring], at: raw.position });
       if (raw.operation === enums.operation.OPERATION_CGROUP) {
-        this.#cgroup(raw);
+        this.#cgroup(raw, place);
         continue;
       }
       const log = raw.ring === enums.ring.RING_TELEMETRY;
@@ -99,8 +124,8 @@ export class EventStream {
         firsts.delete(raw.foldKey);
         firsts.set(raw.foldKey, raw.kept());
       }
-      if (log) this.#log(raw);
-      else this.#alert(raw);
+      if (log) this.#log(raw, place);
+      else this.#alert(raw, place);
     }
     for (const firsts of [this.#firsts, this.#firstLogs]) {
       for (const key of firsts.keys()) {
@@ -108,32 +133,43 @@ export class EventStream {
         firsts.delete(key);
       }
     }
+    this.#told.keep();
   }
 
-  #log(raw: RawEvent): void {
+  #log(raw: RawEvent, place: Place): void {
     const made = raw.operation === enums.operation.OPERATION_EXEC ? execRecord : logRecord;
-    this.#emit(made(raw, this.#enforcer.attribute(raw.workload, 0, 0), this.#context()));
+    const attribution = this.#enforcer.attribute(raw.workload, 0, 0);
+    this.#told.write(made(raw, attribution, this.#context(place)), place.position);
   }
 
-  #cgroup(raw: RawEvent): void {
+  #cgroup(raw: RawEvent, place: Place): void {
     const path = raw.object.toString();
     const { workload } = this.#enforcer.attribute(raw.workload, 0, 0);
-    if (workload?.place?.kind === 'unknown') this.#emit(unknownPodRecord(raw, path, this.#context()));
-    this.#onCgroup(path);
+    if (workload?.place?.kind === 'unknown')
+      this.#told.write(unknownPodRecord(raw, path, this.#context(place)), place.position);
+    this.#told.cgroupMade?.(path);
   }
 
-  #alert(raw: RawEvent): void {
+  #alert(raw: RawEvent, place: Place): void {
     const attribution = this.#enforcer.attribute(raw.workload, raw.generation, raw.rule);
-    this.#emit(alertRecord(raw, attribution, this.#context()));
+    this.#told.write(alertRecord(raw, attribution, this.#context(place)), place.position);
   }
 
-  #context(): RecordContext {
-    return { ...this.#origin, bootTime: this.#kernel.bootTime, ...this.#next() };
+  #context({ id, sequence }: Place): RecordContext {
+    return { ...this.#origin, bootTime: this.#kernel.bootTime, id, sequence };
   }
 
-  #next(): { id: string; sequence: bigint } {
+  /** A map of this start of the node, which no other ever is. */
+  #sourceOf(map: number): string {
+    return `${this.#boot}-${map.toString(36)}`;
+  }
+
+  #next(position?: Position): Place {
     const sequence = ++this.#sequence;
-    return { id: `${this.#instance}-${sequence.toString(36)}`, sequence };
+    const id = position
+      ? `${position.source}-${position.at.toString(36)}`
+      : `${this.#instance}-${sequence.toString(36)}`;
+    return { id, sequence, position };
   }
 
   #sweep(window: bigint): void {
@@ -142,45 +178,49 @@ export class EventStream {
     const now = unix - bootTime;
     // the first reports of what has folded since, where this comes before the loop has looked at the rings
     this.#kernel.drain();
-    this.#kernel.takeFolds(now, window, this.#repeats(now));
-    for (const id of this.#enforcer.workloads.keys()) {
-      const { lost, told } = this.#kernel.counters(id);
-      lost.forEach((n, ring) => {
-        const more = n - told[ring];
-        if (more <= 0n) return;
-        this.#gap(id, LOSSES[ring], more);
-        this.#kernel.toldLost(id, ring, more);
-      });
-    }
-    for (const [failure, count] of this.#kernel.takeFailures())
-      if (count > 0) this.#emit({ ...this.#base(), type: 'failure', failure, count: count.toString() });
+    const all = this.#kernel.counted.sweep(now, window);
+    for (const untold of all) this.#untold(untold, now);
+    if (all.length > 0) this.#told.keep();
+    this.#kernel.counted.told();
+    const missed = this.#kernel.takeMissed();
+    if (missed > 0) this.#failure('FAILURE_MISSED', BigInt(missed), this.#next());
+  }
+
+  #untold(untold: Untold, now: bigint): void {
+    const place = this.#next({ source: this.#sweeps, at: untold.at });
+    if (untold.kind === 'repeats') this.#repeats(untold, place, now);
+    else if (untold.kind === 'lost') this.#gap(untold.workload, LOSSES[untold.ring], untold.count, place);
+    else this.#failure(FAILURE_NAMES[untold.failure], untold.count, place);
   }
 
   /** @param now CLOCK_BOOTTIME, ns; 0 = as of their first report */
-  #repeats(now: bigint): (key: bigint, count: bigint, workload: number, rule: number) => void {
-    return (key, count, workload, rule) => {
-      const log = rule === enums.built_in_rule.RULE_NONE;
-      const first = (log ? this.#firstLogs : this.#firsts).get(key);
-      const repeated = first?.kept({ time: now || first.time, count });
-      if (repeated) log ? this.#log(repeated) : this.#alert(repeated);
-      // its first report was lost, or went to an agent before this one
-      else this.#gap(workload, 'folded', count);
-    };
+  #repeats({ key, count, workload, rule }: Repeats, place: Place, now: bigint): void {
+    const log = rule === enums.built_in_rule.RULE_NONE;
+    const first = (log ? this.#firstLogs : this.#firsts).get(key);
+    const repeated = first?.kept({ time: now || first.time, count });
+    if (repeated) log ? this.#log(repeated, place) : this.#alert(repeated, place);
+    // its first report was lost, or went to an agent before this one
+    else this.#gap(workload, 'folded', count, place);
   }
 
-  #gap(workload: number, ring: GapRecord['ring'], lost: bigint): void {
-    this.#emit({ ...this.#base(), type: 'gap', ...this.#whose(workload), ring, lost: lost.toString() });
+  #gap(workload: number, ring: GapRecord['ring'], lost: bigint, place: Place): void {
+    const record = { ...this.#base(place), type: 'gap', ...this.#whose(workload), ring } as const;
+    this.#told.write({ ...record, lost: lost.toString() }, place.position);
+  }
+
+  #failure(failure: string, count: bigint, place: Place): void {
+    const record = { ...this.#base(place), type: 'failure', failure, count: count.toString() } as const;
+    this.#told.write(record, place.position);
   }
 
   /** Of a record that tells of no one operation. */
-  #base() {
-    const { id, sequence } = this.#next();
+  #base({ id, sequence }: Place) {
     const time = (BigInt(Date.now()) * 1_000_000n).toString();
     return { schema: 'belay.v1' as const, time, id, sequence: sequence.toString(), node: this.#origin.node };
   }
 
   #whose(workload: number): { namespace: string; pod: string; container: string } {
-    const w = this.#enforcer.workloads.get(workload);
+    const w = this.#enforcer.attribute(workload, 0, 0).workload;
     return { namespace: w?.namespace ?? '', pod: w?.name ?? '', container: w?.container ?? '' };
   }
 }

@@ -42,6 +42,7 @@ export interface NativeKernel {
   write(map: string, offset: number, bytes: Uint8Array): void;
   read(map: string, offset: number, length: number): Buffer;
   fd(map: string): number;
+  mapId(map: string): number;
   /** @param map descriptor of the map that it goes over, if it goes over one */
   iterate(program: string, map?: number): void;
   /** An iterator will not be run any more, and the map that was taken over for it may go. */
@@ -49,7 +50,14 @@ export interface NativeKernel {
   stats(): ProgramStats[];
 }
 
+/** Bytes before each record of a batch. */
+export const BATCH_HEAD = 16;
+
 export interface NativeRings {
+  /** Of their maps. */
+  ids(): number[];
+  /** How far each has been read and written, bytes since it was made. */
+  positions(): [read: number, written: number][];
   drain(): void;
   close(): void;
 }
@@ -82,7 +90,10 @@ export interface NativePinned {
 export interface Addon {
   readonly Kernel: new (object: Uint8Array) => NativeKernel;
   readonly Pinned: new (directory: string) => NativePinned;
-  /** A batch is, for each record: u32 index of the ring, u32 length, the bytes, padding to 8. */
+  /**
+   * A batch is, for each record: u32 index of the ring, u32 length, u64 position in the ring, the bytes, padding to 8. Once
+   * `onBatch` has returned the rings have room for others instead; an agent that is killed before has not read it.
+   */
   readonly Rings: new (
     fds: readonly number[],
     onBatch: (batch: Buffer) => void,
@@ -93,7 +104,6 @@ export interface Addon {
   gracePeriod(): void;
   store64(memory: Uint8Array, offset: number, value: bigint): void;
   add64(memory: Uint8Array, offset: number, more: bigint): void;
-  exchange64(memory: Uint8Array, offset: number, value: bigint): bigint;
   enableStats(): number;
   peer(fd: number): Peer;
   /** Gives memory that was freed back to the kernel. */

@@ -56,6 +56,8 @@ export class Enforcer {
   readonly #cgroups: CgroupBinder;
   readonly #bound = new Map<string, Bound>();
   readonly #byId = new Map<number, Workload>();
+  /** Whose numbers were last, that are nobody's now: what they did is still told. */
+  readonly #former = new Map<number, Workload>();
   /** Numbers that were a workload's, while tasks may still carry them. */
   readonly #retired = new Set<number>();
   /** Workloads that are said to be gone while their cgroup is still there: they stay in force. */
@@ -197,6 +199,7 @@ export class Enforcer {
     this.#kernel.enforce(bound.id, undefined);
     if (bound.visible !== NOTHING_VISIBLE) this.#kernel.show(bound.id, NOTHING_VISIBLE);
     this.#byId.delete(bound.id);
+    this.#former.set(bound.id, bound.workload);
     this.#retired.add(bound.id);
     this.#stale = true;
   }
@@ -229,7 +232,8 @@ export class Enforcer {
   }
 
   attribute(workload: number, generation: Generation, rule: number): Attribution {
-    return { workload: this.#byId.get(workload), rule: this.#rules.get(generation)?.[rule] };
+    const whose = this.#byId.get(workload) ?? this.#former.get(workload);
+    return { workload: whose, rule: this.#rules.get(generation)?.[rule] };
   }
 
   /** Numbers of the workloads that are enforced, with what they are. */
@@ -264,6 +268,7 @@ export class Enforcer {
       const id = this.#nextId;
       this.#nextId = id + 1 === maps.workloads.entries ? 1 : id + 1;
       if (this.#byId.has(id) || this.#retired.has(id)) continue;
+      this.#former.delete(id);
       this.#kernel.resetWorkload(id);
       return id;
     }

@@ -13,13 +13,13 @@ import {
 import { Arena } from './arena.js';
 import { ON_DEMAND, OnDemand } from './on-demand.js';
 import { removeDirectory, schemaDirectory, survey, unpinPrograms } from './pins.js';
-import { Previous, type TakeFold } from './previous.js';
+import { Previous, type TakeBatch, type TakeFold } from './previous.js';
 import { attachment } from './trouble.js';
+import { Counted } from './untold.js';
 
 const TRIM_DELAY_MS = 1000;
 
 const W = structs.workload;
-const F = structs.fold;
 const S = structs.settings.fields;
 const B = structs.binding;
 /** Maps with a key for each of something on the node. */
@@ -54,7 +54,8 @@ export class Kernel {
   readonly #arena = new Arena(maps.arena.valueSize);
   readonly #onDemand: OnDemand;
   readonly #workloads: Uint8Array;
-  readonly #folds: Uint8Array;
+  /** What was counted and is to be told. */
+  readonly counted: Counted;
   readonly #settings: DataView;
   #rings: NativeRings | undefined;
   #generation = 0;
@@ -98,8 +99,13 @@ export class Kernel {
       });
       this.absent = this.#native.load({ pin, attachment: this.attachment, previous: this.#previous?.maps });
       this.#workloads = new Uint8Array(this.#native.memory('workloads'));
-      this.#folds = new Uint8Array(this.#native.memory('folds'));
       this.#settings = new DataView(this.#native.memory('settings'));
+      this.counted = new Counted(addon, {
+        folds: this.#native.memory('folds'),
+        workloads: this.#native.memory('workloads'),
+        settings: this.#native.memory('settings'),
+        failures: () => this.#sumFailures(),
+      });
       const settings = new Uint8Array(this.#settings.buffer);
       this.#previous?.announce(this.#native, settings);
       this.#adoptTables();
@@ -362,30 +368,36 @@ export class Kernel {
   /**
    * Once these programs enforce: those of an earlier schema end, and what they still had to tell is told, in these
    * programs' layout.
+   * @returns what failed in them meanwhile, by enum failure; undefined = there were none
    */
-  async retirePrevious(onBatch: (batch: Buffer) => void, onFold: TakeFold): Promise<boolean> {
+  async retirePrevious(
+    onBatch: TakeBatch,
+    onFold: TakeFold,
+  ): Promise<ReadonlyMap<number, bigint> | undefined> {
     for (const directory of this.#remains) {
       await unpinPrograms(directory);
       removeDirectory(directory);
     }
     const previous = this.#previous;
-    if (previous === undefined) return false;
+    if (previous === undefined) return undefined;
     this.#previous = undefined;
     const settings = new Uint8Array(this.#settings.buffer);
     const failures = await previous.retire(this.#native, settings, this.#workloads, onBatch, onFold);
     for (const [failure, count] of failures) this.#failuresBefore.set(failure, count);
-    return true;
+    return failures;
   }
 
-  /** Starts delivering records: `onBatch` gets many at once, see Addon.Rings. */
-  read(onBatch: (batch: Buffer) => void): void {
-    this.#rings = new this.#addon.Rings(
+  /** Starts delivering records: `onBatch` gets many at once. What it has not kept when it returns is lost. */
+  read(onBatch: TakeBatch): void {
+    const rings = new this.#addon.Rings(
       RINGS.map((ring) => this.#native.fd(ring)),
-      onBatch,
+      (batch) => onBatch(batch, ids),
     );
+    const ids = rings.ids();
+    this.#rings = rings;
   }
 
-  /** Ends what `read` began; records stay in the rings. */
+  /** Takes what is there, and ends what `read` began. */
   stopReading(): void {
     this.#rings?.close();
     this.#rings = undefined;
@@ -396,55 +408,25 @@ export class Kernel {
     this.#rings?.drain();
   }
 
-  /**
-   * Takes the repeats whose window has ended.
-   * @param now CLOCK_BOOTTIME, ns
-   */
-  takeFolds(
-    now: bigint,
-    windowNs: bigint,
-    each: (key: bigint, count: bigint, workload: number, rule: number) => void,
-  ): void {
-    const view = new DataView(this.#folds.buffer);
-    for (let at = 0; at < this.#folds.length; at += F.size) {
-      if (view.getBigUint64(at + F.fields.count.offset, true) === 0n) continue;
-      if (now - view.getBigUint64(at + F.fields.since.offset, true) < windowNs) continue;
-      const key = view.getBigUint64(at + F.fields.key.offset, true);
-      const count = this.#addon.exchange64(this.#folds, at + F.fields.count.offset, 0n);
-      if (count === 0n) continue;
-      each(
-        key,
-        count,
-        view.getUint32(at + F.fields.workload.offset, true),
-        view.getUint32(at + F.fields.rule.offset, true),
-      );
-    }
+  /** How far each ring has been read and written, bytes; none = nobody reads. */
+  ringPositions(): readonly (readonly [read: number, written: number])[] {
+    return this.#rings?.positions() ?? [];
   }
 
-  /**
-   * Exact numbers of what was denied and reported, and of events that found no room, by ring and then what was left out for
-   * other workloads' sake: `told` of them were told.
-   */
-  counters(workload: number): {
-    denied: bigint;
-    matched: bigint;
-    lost: readonly bigint[];
-    told: readonly bigint[];
-  } {
+  /** A map's number, which no other has until the node starts anew. */
+  mapId(map: string): number {
+    return this.#native.mapId(map);
+  }
+
+  /** Exact numbers of what was denied and reported, and of events that were lost, by where. */
+  counters(workload: number): { denied: bigint; matched: bigint; lost: readonly bigint[] } {
     const view = new DataView(this.#workloads.buffer, workload * W.size, W.size);
     const lost = LOSSES.map((i) => view.getBigUint64(W.fields.lost.offset + i * 8, true));
-    const told = LOSSES.map((i) => view.getBigUint64(W.fields.told.offset + i * 8, true));
     return {
       denied: view.getBigUint64(W.fields.denied.offset, true),
       matched: view.getBigUint64(W.fields.matched.offset, true),
       lost,
-      told,
     };
-  }
-
-  /** So many more events that found no room have been told; an agent after this one does not tell them again. */
-  toldLost(workload: number, ring: number, more: bigint): void {
-    this.#addon.add64(this.#workloads, workload * W.size + W.fields.told.offset + ring * 8, more);
   }
 
   /**
@@ -454,34 +436,36 @@ export class Kernel {
    */
   failures(): Map<string, number> {
     const all = new Map<string, number>();
+    const sums = this.#sumFailures();
     for (const [name, key] of Object.entries(enums.failure)) {
       if (name === 'FAILURE_COUNT') continue;
-      const cpus = this.#native.lookup('failures', u32(key));
-      let sum = Number(this.#failuresBefore.get(key) ?? 0n);
-      for (let i = 0; cpus !== undefined && i < cpus.length; i += 8) sum += Number(cpus.readBigUInt64LE(i));
-      all.set(name, sum);
+      all.set(name, Number((sums.get(key) ?? 0n) + (this.#failuresBefore.get(key) ?? 0n)));
     }
-    all.set(
-      'FAILURE_MISSED',
-      this.#native.stats().reduce((sum, { missed }) => sum + missed, 0),
-    );
+    all.set('FAILURE_MISSED', this.#sumMissed());
     return all;
   }
 
-  /** What of it was not told yet, also by an agent before this one. */
-  takeFailures(): Map<string, number> {
-    const more = new Map<string, number>();
-    for (const [name, sum] of this.failures()) {
-      if (name === 'FAILURE_MISSED') {
-        more.set(name, sum - this.#missed);
-        this.#missed = sum;
-        continue;
-      }
-      const at = S.failures_told.offset + enums.failure[name as keyof typeof enums.failure] * 8;
-      more.set(name, sum - Number(this.#settings.getBigUint64(at, true)));
-      this.#settings.setBigUint64(at, BigInt(sum), true);
+  /** By enum failure. */
+  #sumFailures(): Map<number, bigint> {
+    const sums = new Map<number, bigint>();
+    for (let key = 0; key < enums.failure.FAILURE_COUNT; key++) {
+      const cpus = this.#native.lookup('failures', u32(key));
+      let sum = 0n;
+      for (let i = 0; cpus !== undefined && i < cpus.length; i += 8) sum += cpus.readBigUInt64LE(i);
+      sums.set(key, sum);
     }
-    return more;
+    return sums;
+  }
+
+  #sumMissed(): number {
+    return this.#native.stats().reduce((sum, { missed }) => sum + missed, 0);
+  }
+
+  /** Runs of this agent's programs that were missed since last asked. */
+  takeMissed(): number {
+    const before = this.#missed;
+    this.#missed = this.#sumMissed();
+    return this.#missed - before;
   }
 
   get tableBytes(): number {

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { enums, maps, structs } from './abi.js';
-import type { Addon, NativeKernel, NativePinned, StructLayout } from './addon.js';
+import { type Addon, BATCH_HEAD, type NativeKernel, type NativePinned, type StructLayout } from './addon.js';
 import { CannotTakeOver, markEnded, removeDirectory, unpinPrograms } from './pins.js';
+import { CLAIMED, type Repeats } from './untold.js';
 
 type Struct = keyof typeof structs;
 
@@ -56,8 +57,11 @@ const RECEIVER: Readonly<Record<number, string>> = {
 
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
 
+/** Records, see Addon.Rings, and by ring its map's number. What has not been kept when it returns is lost. */
+export type TakeBatch = (batch: Buffer, rings: readonly number[]) => void;
+
 /** Repeats of an event that were not told yet. */
-export type TakeFold = (key: bigint, count: bigint, workload: number, rule: number) => void;
+export type TakeFold = (repeats: Repeats) => void;
 
 /**
  * The programs of an earlier schema, pinned and in force: what they know is carried over to this version's, which run
@@ -122,7 +126,8 @@ export class Previous {
     if (before !== undefined && ours.getUint32(S.round.offset, true) === 0) {
       settings.set(this.#convert('settings', before));
       // failures are counted anew
-      settings.fill(0, S.failures_told.offset, S.failures_told.offset + S.failures_told.size);
+      for (const { offset, size } of [S.failures_told, S.failures_telling])
+        settings.fill(0, offset, offset + size);
       ours.setUint32(S.round.offset, ours.getUint32(S.round.offset, true) + 1, true);
     }
     ours.setUint32(S.uncarried.offset, 0, true);
@@ -230,7 +235,7 @@ export class Previous {
     kernel: NativeKernel,
     settings: Uint8Array,
     workloads: Uint8Array,
-    onBatch: (batch: Buffer) => void,
+    onBatch: TakeBatch,
     onFold: TakeFold,
   ): Promise<ReadonlyMap<number, bigint>> {
     this.#carryTasks(kernel, settings);
@@ -242,8 +247,9 @@ export class Previous {
     await sleep(ENDING_MS);
     const rings = new this.#addon.Rings(
       RINGS.map((ring) => this.#pinned.fd(ring)),
-      (batch) => onBatch(this.#convertBatch(batch)),
+      (batch) => onBatch(this.#convertBatch(batch), ids),
     );
+    const ids = rings.ids();
     rings.drain();
     rings.close();
     this.#takeFolds(onFold);
@@ -258,14 +264,14 @@ export class Previous {
   #convertBatch(batch: Buffer): Buffer {
     const theirs = this.#layout('event').size;
     const parts: Buffer[] = [];
-    for (let at = 0; at + 8 <= batch.length; ) {
+    for (let at = 0; at + BATCH_HEAD <= batch.length; ) {
       const length = batch.readUInt32LE(at + 4);
-      const record = batch.subarray(at + 8, at + 8 + length);
+      const record = batch.subarray(at + BATCH_HEAD, at + BATCH_HEAD + length);
       const converted = Buffer.concat([this.#convert('event', record), record.subarray(theirs)]);
-      const header = Buffer.from(batch.subarray(at, at + 8));
+      const header = Buffer.from(batch.subarray(at, at + BATCH_HEAD));
       header.writeUInt32LE(converted.length, 4);
       parts.push(header, converted, Buffer.alloc(-converted.length & 7));
-      at += 8 + ((length + 7) & ~7);
+      at += BATCH_HEAD + ((length + 7) & ~7);
     }
     return Buffer.concat(parts);
   }
@@ -276,14 +282,14 @@ export class Previous {
       const found = this.#pinned.lookup('folds', key);
       if (found === undefined) continue;
       const fold = this.#convert('fold', found);
-      const count = fold.readBigUInt64LE(F.count.offset);
+      const count = fold.readBigUInt64LE(F.count.offset) & ~CLAIMED;
       if (count === 0n) continue;
-      each(
-        fold.readBigUInt64LE(F.key.offset),
+      each({
+        key: fold.readBigUInt64LE(F.key.offset),
+        workload: fold.readUInt32LE(F.workload.offset),
+        rule: fold.readUInt32LE(F.rule.offset),
         count,
-        fold.readUInt32LE(F.workload.offset),
-        fold.readUInt32LE(F.rule.offset),
-      );
+      });
     }
   }
 

@@ -61,9 +61,12 @@ export class Sink {
 
   /** Keeps the record or counts it; final with the next `flush`. */
   write(record: BelayRecord, position?: Position): void {
-    if (position !== undefined && this.#spool.has(position)) return;
+    if (position !== undefined) {
+      if (this.#spool.has(position)) return;
+      // first, since there may be a commit while it is taken
+      this.#spool.mark(position);
+    }
     if (passes(this.#options.filter, record)) this.#take(record);
-    if (position !== undefined) this.#spool.mark(position);
   }
 
   #take(record: BelayRecord): void {

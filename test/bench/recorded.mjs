@@ -1,9 +1,11 @@
 // Batches as the addon hands them over, by the layout of the built object: denials, audited opens, connections and started
 // programs in a mix, for as many workloads as asked for.
 import { enums, structs } from '../../dist/kernel/abi.js';
+import { BATCH_HEAD } from '../../dist/kernel/addon.js';
 
 const { fields, size } = structs.event;
 const O = enums.operation;
+const HEAD = BATCH_HEAD;
 
 /** @returns a batch with so many records, and their number */
 export function batchOf(records, workloads) {
@@ -21,13 +23,14 @@ function recordOf(i, workload) {
     object: network ? '' : `/var/lib/app/data/${workload}/shard-${i % 97}/segment.db`,
   };
   const length = size + Object.values(strings).reduce((sum, text) => sum + text.length, 0);
-  const b = Buffer.alloc(8 + ((length + 7) & ~7));
+  const b = Buffer.alloc(HEAD + ((length + 7) & ~7));
   b.writeUInt32LE(exec ? enums.ring.RING_TELEMETRY : kind < 6 ? enums.ring.RING_DENIALS : enums.ring.RING_MATCHES, 0);
   b.writeUInt32LE(length, 4);
+  b.writeBigUInt64LE(BigInt(i * 512), 8);
   const put = (name, value) => {
     const { offset, size: width } = fields[name];
-    if (width === 8) b.writeBigUInt64LE(BigInt(value), 8 + offset);
-    else b.writeUIntLE(value, 8 + offset, width);
+    if (width === 8) b.writeBigUInt64LE(BigInt(value), HEAD + offset);
+    else b.writeUIntLE(value, HEAD + offset, width);
   };
   put('time', 1_000_000_000 + i * 1000);
   put('exec_id', 77_000 + workload);
@@ -47,13 +50,13 @@ function recordOf(i, workload) {
   put('family', network ? 2 : 0);
   put('port', network ? 443 : 0);
   put('protocol', network ? 6 : 0);
-  b.set([10, 0, 0, i % 256], 8 + fields.address.offset);
-  b.write('java', 8 + fields.comm.offset);
+  b.set([10, 0, 0, i % 256], HEAD + fields.address.offset);
+  b.write('java', HEAD + fields.comm.offset);
   put('program_length', strings.program.length);
   put('parent_length', strings.parent.length);
   put('arguments_length', strings.arguments.length);
   put('object_length', strings.object.length);
-  let at = 8 + size;
+  let at = HEAD + size;
   for (const text of Object.values(strings)) at += b.write(text, at, 'latin1');
   return b;
 }

@@ -95,7 +95,7 @@ it('the kernel gives the verdicts of the reference interpreter, and names its ru
       kernel,
       enforcer,
       { node: 'node', cluster: 'default' },
-      (r) => r.type === 'alert' && seen.push(r),
+      { write: (r) => r.type === 'alert' && seen.push(r), keep: () => {} },
     );
     expect(enforcer.setPolicies(set)).toEqual([]);
     const workload = {

@@ -116,10 +116,13 @@ beforeAll(() => {
     kernel,
     enforcer,
     { node: 'node-1', cluster: 'default' },
-    (record) => records.push(record),
-    (path) => {
-      made.push(path);
-      enforcer.cgroupMade(path);
+    {
+      write: (record) => records.push(record),
+      keep: () => {},
+      cgroupMade(path) {
+        made.push(path);
+        enforcer.cgroupMade(path);
+      },
     },
   );
 });

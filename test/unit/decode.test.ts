@@ -7,11 +7,14 @@ test('a batch’s records are read in order, each with its fields and strings', 
   const reader = new EventReader();
   reader.open(batchOf(20, 4));
   const found = [];
+  const positions = [];
   while (reader.next()) {
     found.push([reader.workload, reader.pid, reader.port, reader.object.toString(), reader.address.at(3)]);
+    positions.push(reader.position);
   }
   expect(found).toHaveLength(20);
   expect(found[5]).toEqual([1, 4005, 0, '/var/lib/app/data/1/shard-5/segment.db', 5]);
+  expect(positions.slice(0, 3)).toEqual([0, 512, 1024]);
   expect(found[8]).toEqual([0, 4008, 443, '', 8]);
 });
 

@@ -102,6 +102,25 @@ describe('what was committed', () => {
     expect(drain(open())).toEqual([]);
   });
 
+  test('in both lanes counts as a whole or not at all', () => {
+    const killed = open();
+    killed.offer('bulk', entryOf('before'));
+    killed.commit();
+    killed.offer('bulk', entryOf('b'));
+    killed.offer('express', entryOf('e'));
+    killed.mark({ source: 'ring', at: 1 });
+    killed.commit();
+    // killed between the two
+    for (const name of segments()) if (name.startsWith('express')) truncateSync(join(directory, name), 0);
+    const next = open();
+    expect(next.has({ source: 'ring', at: 1 })).toBe(false);
+    expect(next.waiting).toBe(1);
+    next.offer('bulk', entryOf('b again'));
+    next.offer('express', entryOf('e again'));
+    next.commit();
+    expect(drain(open()).sort()).toEqual(['b again', 'before', 'e again']);
+  });
+
   test('survives rubbish at the end of a file', () => {
     const killed = open();
     killed.offer('bulk', entryOf('x'));

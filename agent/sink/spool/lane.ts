@@ -46,6 +46,8 @@ export class Lane {
   #segment = 0;
   #fd = -1;
   #written = 0;
+  /** Where the last frame that was found begins, and the number of its first entry. */
+  #last = { segment: 0, offset: 0, first: 0 };
   #dirty = false;
   #reading: { readonly segment: number; readonly fd: number } | undefined;
   cursor: Cursor = { segment: 0, offset: 0, skip: 0, index: 0 };
@@ -88,6 +90,7 @@ export class Lane {
       let at = 0;
       for (let frame = readFrame(bytes, 0); frame !== undefined; frame = readFrame(bytes, at)) {
         this.#written = frame.first + frame.entries;
+        this.#last = { segment, offset: at, first: frame.first };
         if (newest === undefined || frame.serial > newest.serial) newest = frame;
         at += frame.bytes.length;
       }
@@ -96,6 +99,14 @@ export class Lane {
     }
     this.#segment = segments.at(-1) ?? 0;
     return { serial: newest?.serial ?? -1, state: newest?.state };
+  }
+
+  /** Takes away the last frame that was found. */
+  cutLast(): void {
+    const { segment, offset, first } = this.#last;
+    truncateSync(this.#path(segment), offset);
+    this.#sizes.set(segment, offset);
+    this.#written = first;
   }
 
   /** Begins at the cursor; what lies before it is deleted. */

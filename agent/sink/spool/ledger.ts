@@ -21,6 +21,8 @@ export interface State {
   readonly pending: Readonly<Record<string, number>>;
   /** By lane. */
   readonly cursors: readonly Cursor[];
+  /** The frame that this is in counts only together with the one that is written next. */
+  readonly half?: boolean;
 }
 
 /**

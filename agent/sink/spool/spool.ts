@@ -83,10 +83,14 @@ export class Spool {
     const found = LANES.map((name) => this.#lanes[name].recover());
     const kept = this.#ledger.read();
     let newest = kept;
-    for (const { serial, state } of found) {
-      if (state !== undefined && serial > (newest?.serial ?? -1))
-        newest = { serial, state: JSON.parse(state) as State };
-    }
+    let of: LaneName | undefined;
+    found.forEach(({ serial, state }, at) => {
+      if (state === undefined || serial <= (newest?.serial ?? -1)) return;
+      newest = { serial, state: JSON.parse(state) as State };
+      of = LANES[at];
+    });
+    // the agent was killed between two frames that belong together
+    if (of !== undefined && newest?.state.half) this.#lanes[of].cutLast();
     this.#serial = newest?.serial ?? 0;
     LANES.forEach((name, at) => {
       const lane = this.#lanes[name];
@@ -153,8 +157,8 @@ export class Spool {
   /** Writes what was offered since the last time, and the counts of what was not kept. */
   commit(): void {
     const { bulk, express } = this.#builders;
-    // with the state as it was: if it comes to no more than this, the sources tell all of it again
-    if (bulk.entries > 0 && express.entries > 0) this.#append('bulk', this.#state());
+    // with the state as it was: if it comes to no more than this, it does not count, and the sources tell all of it again
+    if (bulk.entries > 0 && express.entries > 0) this.#append('bulk', this.#state({ half: true }));
     const changed = this.#newDrops.size > 0;
     const last = express.entries > 0 ? 'express' : bulk.entries > 0 ? 'bulk' : undefined;
     this.#settle();
@@ -270,18 +274,19 @@ export class Spool {
     this.#ledger.close();
   }
 
-  #state(cursors: readonly Cursor[] = LANES.map((name) => this.#lanes[name].cursor)): string {
+  #state(but: Partial<State> = {}): string {
     const state: State = {
       marks: Object.fromEntries(this.#marks),
       pending: Object.fromEntries(this.#pending),
-      cursors,
+      cursors: LANES.map((name) => this.#lanes[name].cursor),
+      ...but,
     };
     return JSON.stringify(state);
   }
 
   #keepState(cursors?: readonly Cursor[]): void {
     try {
-      this.#ledger.write(++this.#serial, this.#state(cursors));
+      this.#ledger.write(++this.#serial, this.#state(cursors && { cursors }));
     } catch (error) {
       this.#error = error instanceof Error ? error : new Error(String(error));
     }

@@ -1,0 +1,317 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { EventStream } from '../../agent/event/stream.js';
+import { enums, maps, structs } from '../../agent/kernel/abi.js';
+import { BATCH_HEAD } from '../../agent/kernel/addon.js';
+import type { Enforcer } from '../../agent/kernel/enforcer.js';
+import type { Kernel } from '../../agent/kernel/kernel.js';
+import { Counted } from '../../agent/kernel/untold.js';
+import { Sink } from '../../agent/sink/sink.js';
+import { Sinks } from '../../agent/sink/sinks.js';
+import { NOTHING_REFUSED, type Transport } from '../../agent/sink/transport.js';
+
+/** The agent does so much more before it is killed; then nothing. */
+let left = Number.POSITIVE_INFINITY;
+class Killed extends Error {}
+const { step } = vi.hoisted(() => ({ step: { take: () => {} } }));
+step.take = () => {
+  if (--left <= 0) throw new Killed();
+};
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  const killable =
+    <A extends unknown[], R>(call: (...args: A) => R) =>
+    (...args: A): R => {
+      step.take();
+      const result = call(...args);
+      step.take();
+      return result;
+    };
+  const [writeSync, ftruncateSync, truncateSync, unlinkSync] = [
+    killable(fs.writeSync as (...args: unknown[]) => number),
+    killable(fs.ftruncateSync),
+    killable(fs.truncateSync),
+    killable(fs.unlinkSync),
+  ];
+  return { ...fs, writeSync, ftruncateSync, truncateSync, unlinkSync };
+});
+
+const W = structs.workload;
+const F = structs.fold;
+const E = structs.event;
+
+/** What stays when an agent is killed: rings, and the maps' memory. As bpf/emit.h does with them. */
+class Machine {
+  readonly memory = {
+    folds: new ArrayBuffer(maps.folds.entries * F.size),
+    workloads: new ArrayBuffer(maps.workloads.entries * W.size),
+    settings: new ArrayBuffer(structs.settings.size),
+  };
+  readonly rings = [1, 2, 3].map(() => ({ records: new Map<number, Buffer>(), read: 0, written: 0 }));
+  readonly failures = new Map([[0, 0n]]);
+  readonly produced = new Map<string, number>();
+
+  #count(workload: number, more: number): void {
+    this.produced.set(`w${workload}`, (this.produced.get(`w${workload}`) ?? 0) + more);
+  }
+
+  happens(ring: number, workload: number, key: bigint): void {
+    // with names and arguments as short as they ever are
+    const bytes = Buffer.alloc(E.size + 64);
+    bytes.writeBigUInt64LE(key, E.fields.fold_key.offset);
+    bytes.writeBigUInt64LE(1n, E.fields.count.offset);
+    bytes.writeUInt32LE(workload, E.fields.workload.offset);
+    bytes[E.fields.operation.offset] = enums.operation[ring === 2 ? 'OPERATION_EXEC' : 'OPERATION_OPEN'];
+    bytes[E.fields.verdict.offset] = ring === 0 ? 1 : 0;
+    const to = this.rings[ring];
+    to.records.set(to.written, bytes);
+    to.written += 8 + bytes.length;
+    this.#count(workload, 1);
+  }
+
+  repeats(slot: number, workload: number, key: bigint, count: number): void {
+    const view = new DataView(this.memory.folds, slot * F.size);
+    view.setBigUint64(F.fields.key.offset, key, true);
+    view.setUint32(F.fields.workload.offset, workload, true);
+    const { offset } = F.fields.count;
+    view.setBigUint64(offset, view.getBigUint64(offset, true) + BigInt(count), true);
+    this.#count(workload, count);
+  }
+
+  loses(ring: number, workload: number, count: number): void {
+    const view = new DataView(this.memory.workloads, workload * W.size);
+    const at = W.fields.lost.offset + ring * 8;
+    view.setBigUint64(at, view.getBigUint64(at, true) + BigInt(count), true);
+    this.#count(workload, count);
+  }
+}
+
+/** The addon's part, which can be killed between any two steps. */
+class KernelOf {
+  readonly #machine: Machine;
+  readonly counted: Counted;
+  readonly bootTime = 0n;
+  #onBatch: Parameters<Kernel['read']>[0] = () => {};
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    const change = (memory: Uint8Array, offset: number, to: (before: bigint) => bigint) => {
+      step.take();
+      const view = new DataView(memory.buffer);
+      view.setBigUint64(offset, BigInt.asUintN(64, to(view.getBigUint64(offset, true))), true);
+      step.take();
+    };
+    this.counted = new Counted(
+      {
+        store64: (memory, offset, value) => change(memory, offset, () => value),
+        add64: (memory, offset, more) => change(memory, offset, (before) => before + more),
+      },
+      { ...machine.memory, failures: () => machine.failures },
+    );
+  }
+
+  mapId = () => 9;
+  takeMissed = () => 0;
+  retirePrevious = async () => undefined;
+  stopReading = () => this.drain();
+
+  read(onBatch: Parameters<Kernel['read']>[0]): void {
+    this.#onBatch = onBatch;
+  }
+
+  drain(): void {
+    const parts: Buffer[] = [];
+    this.#machine.rings.forEach(({ records, read }, ring) => {
+      for (const [at, bytes] of records) {
+        if (at < read) continue;
+        const head = Buffer.alloc(BATCH_HEAD);
+        head.writeUInt32LE(ring, 0);
+        head.writeUInt32LE(bytes.length, 4);
+        head.writeBigUInt64LE(BigInt(at), 8);
+        parts.push(head, bytes);
+      }
+    });
+    if (parts.length === 0) return;
+    this.#onBatch(Buffer.concat(parts), [1, 2, 3]);
+    for (const ring of this.#machine.rings) {
+      step.take();
+      ring.read = ring.written;
+    }
+  }
+}
+
+/** A peer and what it has, each once: how many events, by workload. */
+class Peer {
+  readonly #counts = new Map<string, readonly [workload: string, count: number, type: string]>();
+
+  take(payload: Buffer): void {
+    const { id, pod, count, lost, type } = JSON.parse(payload.toString());
+    if (type === 'failure') this.#counts.set(id, ['failures', Number(count), type]);
+    else this.#counts.set(id, [pod, Number(type === 'gap' ? lost : count), type]);
+  }
+
+  sums(): Map<string, number> {
+    const sums = new Map<string, number>();
+    for (const [workload, count] of this.#counts.values())
+      sums.set(workload, (sums.get(workload) ?? 0) + count);
+    return sums;
+  }
+
+  get alerts(): number {
+    return [...this.#counts.values()].filter(([, , type]) => type === 'alert').length;
+  }
+}
+
+/** One agent's life; sinks are given what they have room for. */
+class Agent {
+  readonly sinks: Sinks;
+  readonly stream: EventStream;
+  readonly drain: () => void;
+  readonly #sinks: Sink[];
+
+  constructor(machine: Machine, directory: string, peers: readonly Peer[], delivers: boolean) {
+    const transportOf = (peer: Peer): Transport => ({
+      ...{ maxEntries: 100, maxBytes: 1 << 20, gatherMs: 0 },
+      encode: (record) => {
+        step.take();
+        return JSON.stringify(record);
+      },
+      async send(entries) {
+        // one that is killed later has not finished
+        if (!delivers) return new Promise(() => {});
+        for (const { payload } of entries) peer.take(payload);
+        return NOTHING_REFUSED;
+      },
+      close: async () => {},
+    });
+    this.#sinks = peers.map(
+      (peer, at) =>
+        new Sink({
+          ...{ name: `s${at}`, node: 'n', filter: {}, transport: transportOf(peer) },
+          // the second has room for a few
+          ...{ directory: join(directory, `s${at}`), maxBytes: at === 0 ? 4 << 20 : 24 << 10 },
+        }),
+    );
+    this.sinks = new Sinks(this.#sinks);
+    const attribute = (id: number) => ({
+      workload: { namespace: 'shop', name: `w${id}`, container: 'c' },
+      rule: undefined,
+    });
+    const kernel = new KernelOf(machine);
+    this.drain = () => kernel.drain();
+    this.stream = new EventStream(
+      kernel as unknown as Kernel,
+      { attribute } as unknown as Enforcer,
+      { node: 'n', cluster: 'c' },
+      {
+        write: (record, position) => {
+          step.take();
+          this.sinks.write(record, position);
+        },
+        keep: () => this.sinks.flush(),
+      },
+    );
+  }
+
+  tick(): void {
+    for (const sink of this.#sinks) sink.tick();
+  }
+
+  delivered(): boolean {
+    return this.sinks.stats.every(({ waiting, untold }) => waiting === 0 && untold === 0);
+  }
+}
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'belay-stream-'));
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setImmediate'] });
+});
+afterEach(() => {
+  left = Number.POSITIVE_INFINITY;
+  vi.useRealTimers();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** What happens, whoever is there to tell of it. */
+const STORY: readonly ((machine: Machine) => void)[] = [
+  (machine) => {
+    for (let i = 0; i < 12; i++) machine.happens([0, 1, 0, 2][i % 4], 1 + (i % 2), BigInt(100 + i));
+    machine.repeats(5, 1, 100n, 5);
+    machine.repeats(900, 2, 77n, 4);
+    machine.loses(0, 1, 7);
+    machine.failures.set(0, 3n);
+  },
+  (machine) => {
+    for (let i = 0; i < 4; i++) machine.happens(i < 3 ? 0 : 2, 2, BigInt(200 + i));
+    machine.repeats(5, 1, 100n, 6);
+    machine.loses(1, 2, 2);
+    machine.failures.set(0, 4n);
+  },
+];
+
+/** @returns whether it was killed */
+function live(agent: () => Agent, story: () => void): boolean {
+  try {
+    const { stream } = agent();
+    void stream.start();
+    vi.advanceTimersByTime(500);
+    story();
+    vi.advanceTimersByTime(500);
+  } catch (error) {
+    if (!(error instanceof Killed)) throw error;
+  } finally {
+    vi.clearAllTimers();
+  }
+  return left <= 0;
+}
+
+test('whenever an agent is killed, each workload’s events are told or counted, exactly', {
+  timeout: 120_000,
+}, async () => {
+  let kills = 0;
+  let toldLess = false;
+  for (let at = 1; ; at++) {
+    const machine = new Machine();
+    const here = join(directory, String(at));
+    const peers = [new Peer(), new Peer()];
+    let told = 0;
+    STORY[told++](machine);
+    const more = () => STORY[told++]?.(machine);
+    left = at;
+    const killed = live(() => new Agent(machine, here, peers, false), more);
+    // and the next one somewhere else
+    left = 1 + ((at * 7) % 50);
+    live(() => new Agent(machine, here, peers, false), more);
+    left = Number.POSITIVE_INFINITY;
+    const last: Agent[] = [];
+    live(() => {
+      last.push(new Agent(machine, here, peers, true));
+      return last[0];
+    }, more);
+    const [agent] = last;
+    await vi.waitFor(
+      () => {
+        agent.tick();
+        expect(agent.delivered()).toBe(true);
+      },
+      { timeout: 5000, interval: 2 },
+    );
+    agent.stream.close();
+    await agent.sinks.close();
+    for (const peer of peers) {
+      const sums = peer.sums();
+      expect(sums.get('failures'), `killed at step ${at}`).toBe(4);
+      sums.delete('failures');
+      expect(sums, `killed at step ${at}`).toEqual(machine.produced);
+    }
+    toldLess ||= peers[1].alerts < peers[0].alerts;
+    if (!killed) break;
+    kills++;
+  }
+  // it was killed in all there is to do, and there was not room for all
+  expect(kills).toBeGreaterThan(100);
+  expect(toldLess).toBe(true);
+});
