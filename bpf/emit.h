@@ -136,6 +136,27 @@ static __always_inline u32 describe(struct scratch *s, struct event *e, struct s
 	return at;
 }
 
+/*
+ * Whether the workload gets so many bytes more of the denials' ring: what it holds may not come to more than what is
+ * then free, so that there is room for others' however fast one's come. It holds no more than what it put in since it last
+ * held nothing, and no more than there is.
+ */
+static __always_inline bool take_share(struct workload *w, u32 size)
+{
+	u64 read = bpf_ringbuf_query(&denials, BPF_RB_CONS_POS);
+	u64 waiting = bpf_ringbuf_query(&denials, BPF_RB_AVAIL_DATA);
+
+	if (read >= w->held_until)
+		w->held = 0;
+	else if (w->held > waiting)
+		w->held = waiting;
+	if (w->held + waiting + 2 * size > DENIALS_BYTES)
+		return false;
+	__sync_fetch_and_add(&w->held, size);
+	w->held_until = read + waiting + size;
+	return true;
+}
+
 /* Puts the object's name behind the event, whose strings end at; returns the size of it all. */
 static __always_inline u32 finish(struct scratch *s, struct event *e, u32 at)
 {
@@ -163,7 +184,7 @@ static __always_inline void send(struct scratch *s, struct event *e, u32 at, u32
 	long failed;
 
 	if (ring == RING_DENIALS)
-		failed = bpf_ringbuf_output(&denials, s->event, size, 0);
+		failed = !take_share(w, size) || bpf_ringbuf_output(&denials, s->event, size, 0);
 	else if (ring == RING_MATCHES)
 		failed = bpf_ringbuf_output(&matches, s->event, size, 0);
 	else

@@ -165,6 +165,8 @@ struct workload {
 	unsigned long long lost[4]; /* by enum ring: events that did not fit */
 	unsigned long long told[4]; /* how many of lost have been told; the agent's */
 	unsigned long long telling[4]; /* up to which of lost it is telling, where that is more than told; the agent's */
+	unsigned long long held; /* bytes of the denials' ring, at most */
+	unsigned long long held_until; /* where in the ring the last of them end */
 	unsigned int round; /* of the last look at all tasks that met one of its */
 	unsigned int visible; /* enum visible; no verdict looks at it */
 	unsigned long long spent; /* bytes of telemetry in the second that began at spent_since */

@@ -353,9 +353,11 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+#define DENIALS_BYTES (2 << 20)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 2 << 20);
+	__uint(max_entries, DENIALS_BYTES);
 } denials SEC(".maps");
 
 struct {

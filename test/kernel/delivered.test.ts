@@ -139,4 +139,19 @@ describe('what is denied', () => {
         expect(told(sink, pod).alerts).toBeGreaterThan(0);
       }
   });
+
+  it('by one workload finds room although another’s flood has filled its share, while nobody reads', {
+    timeout: 600_000,
+  }, async () => {
+    const before = { loud: told('roomy', 'loud'), quiet: told('roomy', 'quiet') };
+    belay.signal('SIGSTOP');
+    await attempt(loud, 'many', 20_000);
+    for (let i = 0; i < 5; i++) await attempt(quiet, 'same', 1);
+    belay.signal('SIGCONT');
+    await arrives('roomy', 'loud', sum(before.loud) + 20_000);
+    await arrives('roomy', 'quiet', sum(before.quiet) + 5);
+    // the flood's did not all fit, and none of the other's was among those
+    expect(told('roomy', 'loud').counted - before.loud.counted).toBeGreaterThan(5000);
+    expect(told('roomy', 'quiet').counted).toBe(before.quiet.counted);
+  });
 });

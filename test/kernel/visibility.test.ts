@@ -118,8 +118,11 @@ beforeAll(() => {
     kernel,
     enforcer,
     { node: 'node-1', cluster: 'default' },
-    (record) => records.push(record),
-    (path) => enforcer.cgroupMade(path),
+    {
+      write: (record) => records.push(record),
+      keep: () => {},
+      cgroupMade: (path) => enforcer.cgroupMade(path),
+    },
   );
   const { policies, diagnostics } = readPolicies(
     `{apiVersion: security.belay.dev/v1, kind: ClusterWorkloadPolicy, metadata: {name: audit}, spec: {

@@ -315,3 +315,31 @@ test('whenever an agent is killed, each workload’s events are told or counted,
   expect(kills).toBeGreaterThan(100);
   expect(toldLess).toBe(true);
 });
+
+test('a denial behind as many of another workload’s as find room in the ring is told within a second', {
+  timeout: 120_000,
+}, async () => {
+  vi.useRealTimers();
+  const machine = new Machine();
+  const peer = new Peer();
+  const agent = new Agent(machine, directory, [peer], true);
+  await agent.stream.start();
+  const times: number[] = [];
+  for (let round = 1; round <= 3; round++) {
+    const { written } = machine.rings[0];
+    // a workload holds half of the ring at most
+    for (let i = 0; machine.rings[0].written - written < 1 << 20; i++) machine.happens(0, 1, BigInt(i));
+    machine.happens(0, 2, 1n << 40n);
+    // of the processor's time, since others may be using it too
+    const begun = process.cpuUsage();
+    agent.drain();
+    await vi.waitFor(() => expect(peer.sums().get('w2')).toBe(round), { timeout: 30_000, interval: 20 });
+    const { user, system } = process.cpuUsage(begun);
+    times.push((user + system) / 1e6);
+  }
+  // the first ones warm up what an agent that has run for a while has warm
+  expect(times.at(-1), `${times}`).toBeLessThan(1);
+  agent.stream.close();
+  await agent.sinks.close();
+  expect(peer.sums()).toEqual(machine.produced);
+});
