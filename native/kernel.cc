@@ -80,7 +80,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Kernel",
                        {InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
-                        InstanceMethod<&Kernel::attach_one>("attachOne"), InstanceMethod<&Kernel::detach_one>("detachOne"),
+                        InstanceMethod<&Kernel::detached>("detached"), InstanceMethod<&Kernel::attach_one>("attachOne"), InstanceMethod<&Kernel::detach_one>("detachOne"),
                         InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
                         InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::insert>("insert"), InstanceMethod<&Kernel::remove>("delete"),
                         InstanceMethod<&Kernel::keys>("keys"), InstanceMethod<&Kernel::fill>("fill"), InstanceMethod<&Kernel::memory>("memory"),
@@ -103,14 +103,14 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
 
  private:
   bpf_object *object_ = nullptr;
-  std::vector<bpf_link *> links_;
+  std::map<std::string, bpf_link *> links_;
   std::map<std::string, bpf_map *> taken_;  // maps of another schema
   std::map<std::string, bpf_link *> on_demand_;
   std::map<std::string, std::pair<void *, size_t>> mappings_;
   Napi::ObjectReference buffers_;
 
   void release() {
-    for (auto *link : links_) bpf_link__destroy(link);
+    for (auto &[name, link] : links_) bpf_link__destroy(link);
     links_.clear();
     for (auto &[name, link] : on_demand_) bpf_link__destroy(link);
     on_demand_.clear();
@@ -282,7 +282,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       // set_type() makes libbpf forget how the section is attached
       auto *link = hook_of(program) ? bpf_program__attach_trace(program) : bpf_program__attach(program);
       if (!link) fail(env, std::string("cannot attach program ") + name, errno, name);
-      links_.push_back(link);
+      links_[name] = link;
       pin_link(env, link, pin, name);
       attached.Set(attached.Length(), name);
     }
@@ -296,6 +296,31 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     int error = bpf_link__pin(link, fresh.c_str());
     if (error) fail(env, "cannot pin " + fresh, error, name);
     if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, name);
+  }
+
+  // detached({pin?: string}): string[]; what the kernel says of programs that were attached and are not any more, or
+  // whose pin is not theirs any more
+  Napi::Value detached(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    auto pin = info[0].As<Napi::Object>().Get("pin");
+    auto found = Napi::Array::New(env);
+    auto look = [&](const char *name, bpf_link *link) -> void {
+      bpf_link_info now = {}, pinned = {};
+      __u32 size = sizeof now;
+      // a program for packets is taken off by whoever may, and its link stays
+      if (bpf_obj_get_info_by_fd(bpf_link__fd(link), &now, &size) || now.prog_id == 0 ||
+          (now.type == BPF_LINK_TYPE_CGROUP && now.cgroup.cgroup_id == 0))
+        return static_cast<void>(found.Set(found.Length(), name));
+      if (!pin.IsString()) return;
+      int fd = bpf_obj_get((pin.As<Napi::String>().Utf8Value() + "/link_" + name).c_str());
+      size = sizeof pinned;
+      bool same = fd >= 0 && !bpf_obj_get_info_by_fd(fd, &pinned, &size) && pinned.id == now.id;
+      if (fd >= 0) ::close(fd);
+      if (!same) found.Set(found.Length(), std::string(name) + " (its pin is gone)");
+    };
+    for (auto &[name, link] : links_) look(name.c_str(), link);
+    for (auto &[name, link] : on_demand_) look(name.c_str(), link);
+    return found;
   }
 
   // attachOne(program, {pin?: string, cgroup: string}): one that is attached while it is needed. A program for packets

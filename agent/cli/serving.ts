@@ -44,7 +44,11 @@ export class Serving {
   constructor(options: ServingOptions) {
     this.#options = options;
     const { settings, kernel, enforcer, wanted, sinks, cluster } = options;
-    this.#health = new Health({ drain: () => kernel.drain() });
+    this.#health = new Health({
+      detached: () => kernel.detached(),
+      rings: () => kernel.ringPositions(),
+      astray: () => enforcer.astray(),
+    });
     this.#costs = new ProgramCosts(kernel);
     this.#state = new NodeState({
       ...{ settings, kernel, enforcer, wanted, cluster },

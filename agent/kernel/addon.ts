@@ -25,6 +25,8 @@ export interface NativeKernel {
     previous?: Readonly<Record<string, number>>;
   }): string[];
   attach(options: { pin?: string; except: readonly string[] }): string[];
+  /** What the kernel says of programs that were attached, and are not any more. */
+  detached(options: { pin?: string }): string[];
   /** @param options.cgroup where programs for packets go */
   attachOne(program: string, options: { pin?: string; cgroup: string }): void;
   /** Also if only an agent before this one attached it. */

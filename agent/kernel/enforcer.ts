@@ -260,6 +260,13 @@ export class Enforcer {
     return new Map([...this.#bound.values()].map(({ id, set }) => [id, set?.policies ?? []]));
   }
 
+  /** Workloads for which the programs do not use the tables that were put in force. */
+  astray(): readonly string[] {
+    return [...this.#bound.values()].flatMap(({ id, set, workload: { namespace, name, container } }) =>
+      set === undefined || this.#kernel.enforces(id, set) ? [] : [`${namespace}/${name}/${container}`],
+    );
+  }
+
   #idFor(workload: Workload): number | undefined {
     const before = this.#cgroups.previousOwner(workload);
     if (before !== undefined && this.#retired.delete(before)) return before;
@@ -286,7 +293,9 @@ export class Enforcer {
       const { selected, policies } = this.#select(bound.workload);
       const postures = bound.workload.postures ?? this.#postures;
       const key = this.#keyOf(policies, postures);
-      if (bound.set?.key === key || (bound.set === undefined && policies.length === 0)) {
+      // an agent before this one may have left tables in force
+      const none = bound.set === undefined && this.#kernel.enforces(bound.id, undefined);
+      if (bound.set?.key === key || (none && policies.length === 0)) {
         bound.settled = { workload: bound.workload, round: this.#round };
         continue;
       }

@@ -57,6 +57,7 @@ export class Kernel {
   /** What was counted and is to be told. */
   readonly counted: Counted;
   readonly #settings: DataView;
+  readonly #pin: string | undefined;
   #rings: NativeRings | undefined;
   #generation = 0;
   /** Of all workloads together; undefined = what is attached was not looked at yet. */
@@ -84,6 +85,7 @@ export class Kernel {
     this.#addon = addon;
     const pin = options.pin === undefined ? undefined : schemaDirectory(options.pin);
     const pins = options.pin === undefined ? undefined : survey(options.pin);
+    this.#pin = pin;
     this.#remains = pins?.remains ?? [];
     if (pins?.before !== undefined) this.#previous = new Previous(addon, pins.before);
     if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
@@ -168,8 +170,13 @@ export class Kernel {
 
   /** Puts tables in force for a workload with one store; undefined = nothing is enforced any more. */
   enforce(workload: number, tables: Published | undefined): void {
-    const word = tables === undefined ? 0n : BigInt(tables.offset) | (BigInt(tables.generation) << 32n);
-    this.#addon.store64(this.#workloads, workload * W.size + W.fields.set.offset, word);
+    this.#addon.store64(this.#workloads, workload * W.size + W.fields.set.offset, wordOf(tables));
+  }
+
+  /** Whether these are the tables that the programs use for a workload. */
+  enforces(workload: number, tables: Published | undefined): boolean {
+    const view = new DataView(this.#workloads.buffer, workload * W.size);
+    return view.getBigUint64(W.fields.set.offset, true) === wordOf(tables);
   }
 
   /**
@@ -413,6 +420,11 @@ export class Kernel {
     return this.#rings?.positions() ?? [];
   }
 
+  /** What the kernel says of programs that were attached, and are not any more. */
+  detached(): readonly string[] {
+    return this.#native.detached({ pin: this.#pin });
+  }
+
   /** A map's number, which no other has until the node starts anew. */
   mapId(map: string): number {
     return this.#native.mapId(map);
@@ -530,6 +542,10 @@ export class Kernel {
 function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   (runInNewContext('gc') as () => void)();
+}
+
+function wordOf(tables: Published | undefined): bigint {
+  return tables === undefined ? 0n : BigInt(tables.offset) | (BigInt(tables.generation) << 32n);
 }
 
 function u32(value: number): Buffer {

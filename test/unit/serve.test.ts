@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { BelayRecord } from '../../agent/event/record.js';
-import { Health } from '../../agent/serve/health.js';
+import { Health, type HealthOptions } from '../../agent/serve/health.js';
 import { serveHttp } from '../../agent/serve/http.js';
 import { Metrics } from '../../agent/serve/metrics.js';
 
@@ -23,8 +23,11 @@ function metricsOf(): Metrics {
   return new Metrics({ version: '1.2.3', kernel: '6.12.0', present });
 }
 
-async function served(metrics = metricsOf(), drain = () => {}, address = '127.0.0.1:0') {
-  const health = new Health({ drain });
+/** As the kernel answers when all is well. */
+const WELL: HealthOptions = { detached: () => [], rings: () => [[0, 0]], astray: () => [] };
+
+async function served(metrics = metricsOf(), kernel = WELL, address = '127.0.0.1:0') {
+  const health = new Health(kernel);
   const server = await serveHttp({ address, metrics, health });
   closing.push(server);
   const get = (path: string, method = 'GET', host = '127.0.0.1') =>
@@ -101,19 +104,63 @@ describe('whether the agent is well', () => {
     expect((await get('/readyz')).status).toBe(200);
   });
 
-  it('is not well when events cannot be read', async () => {
-    const { get } = await served(metricsOf(), () => {
-      throw new Error('the ring is gone');
-    });
+  it('is not well when the kernel knows of a program that is not attached', async () => {
+    const { get } = await served(metricsOf(), { ...WELL, detached: () => ['file_open'] });
     expect(await get('/healthz')).toMatchObject({
       status: 503,
-      text: 'events cannot be read: the ring is gone\n',
+      text: 'programs are not attached: file_open\n',
     });
+  });
+
+  it('is not well when other tables are in force than were put there', async () => {
+    const { health, get } = await served(metricsOf(), { ...WELL, astray: () => ['shop/web-1/nginx'] });
+    health.enforces();
+    for (const path of ['/healthz', '/readyz'])
+      expect(await get(path)).toMatchObject({
+        status: 503,
+        text: expect.stringContaining('shop/web-1/nginx'),
+      });
+  });
+
+  it('is not well when records wait in a ring that nobody reads', () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    let rings: [number, number][] = [
+      [0, 0],
+      [64, 128],
+    ];
+    const health = new Health({ ...WELL, rings: () => rings });
+    const pass = () => {
+      for (let i = 0; i < 12; i++) {
+        health.looked();
+        vi.advanceTimersByTime(1000);
+      }
+    };
+    pass();
+    expect(health.trouble()).toContain('12 s without being read');
+    // one that is read all the time, and never empty
+    for (let read = 128; read < 1000; read += 64) {
+      rings = [
+        [0, 0],
+        [read, read + 64],
+      ];
+      health.looked();
+      vi.advanceTimersByTime(1000);
+      expect(health.trouble()).toBeUndefined();
+    }
+    rings = [
+      [0, 0],
+      [1024, 1024],
+    ];
+    pass();
+    expect(health.trouble()).toBeUndefined();
+    health.enforces();
+    rings = [];
+    expect(health.trouble()).toBe('events are not read');
   });
 
   it('is not well when nothing has been looked after for long', () => {
     vi.useFakeTimers({ toFake: ['performance'] });
-    const health = new Health({ drain: () => {} });
+    const health = new Health(WELL);
     vi.advanceTimersByTime(29_000);
     expect(health.trouble()).toBeUndefined();
     vi.advanceTimersByTime(2000);
@@ -132,8 +179,8 @@ describe('the server', () => {
   });
 
   it('listens where it is told, also on every address', async () => {
-    const { get } = await served(metricsOf(), () => {}, ':0');
+    const { get } = await served(metricsOf(), WELL, ':0');
     expect((await get('/healthz')).status).toBe(200);
-    await expect(served(metricsOf(), () => {}, '192.0.2.1:0')).rejects.toThrow();
+    await expect(served(metricsOf(), WELL, '192.0.2.1:0')).rejects.toThrow();
   });
 });
