@@ -2,7 +2,7 @@
 // several times: what arrived and what gaps tell of must be what was produced, for every workload.
 // Usage: run.mjs [EVENTS [KILLS [EVENTS-PER-SECOND]]]
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -53,25 +53,25 @@ export async function deliver({ events, kills, perSecond, workloads = 40, maxByt
   })();
 
   let killed = 0;
+  const produced = () => {
+    const path = join(directory, 'position');
+    return existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0;
+  };
   try {
     for (;;) {
       const agent = spawn(process.execPath, [join(import.meta.dirname, 'agent.mjs'), directory, JSON.stringify(config)], {
         stdio: ['ignore', 'ignore', 'inherit'],
       });
       const ended = new Promise((resolve) => agent.once('exit', (code, signal) => resolve(signal ?? code)));
-      let how;
-      if (killed < kills) {
-        const timer = setTimeout(() => agent.kill('SIGKILL'), 500 + Math.random() * ((produceSeconds * 1000) / (kills + 1)));
-        how = await ended;
-        clearTimeout(timer);
-      } else {
-        // what is left is let through
-        const timer = setTimeout(() => {
-          well = true;
-        }, produceSeconds * 1000);
-        how = await ended;
-        clearTimeout(timer);
-      }
+      const begun = produced();
+      const until = begun + Math.random() * ((events - begun) / (kills - killed + 1));
+      // once all has been produced, what is left is let through
+      const timer = setInterval(() => {
+        if (produced() >= events) well = true;
+        if (killed < kills && produced() > until) agent.kill('SIGKILL');
+      }, 20 + Math.random() * 30);
+      const how = await ended;
+      clearInterval(timer);
       if (how === 'SIGKILL') {
         killed++;
         say(`killed (${killed} of ${kills})`);

@@ -24,13 +24,27 @@ function kubeArmorMessage(record: BelayRecord): object {
   };
 }
 
+/** Sinks are given a record one after the other: those of one format share its text. */
+function shared(format: Format): Format {
+  let last: BelayRecord | undefined;
+  let text = '';
+  return (record) => {
+    if (record !== last) {
+      text = format(record);
+      last = record;
+    }
+    return text;
+  };
+}
+
 export const FORMATS = {
-  belay: safeJson,
-  kubearmor: (record: BelayRecord) =>
+  belay: shared(safeJson),
+  kubearmor: shared((record) =>
     safeJson({ ...(kubeArmorOf(record) ?? kubeArmorMessage(record)), EventID: record.id }),
-  ecs: (record: BelayRecord) => safeJson(ecs(record)),
-  ocsf: (record: BelayRecord) => safeJson(ocsf(record)),
-  cef,
+  ),
+  ecs: shared((record) => safeJson(ecs(record))),
+  ocsf: shared((record) => safeJson(ocsf(record))),
+  cef: shared(cef),
 } as const satisfies Record<string, Format>;
 
 export type FormatName = keyof typeof FORMATS;
