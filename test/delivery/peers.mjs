@@ -58,14 +58,20 @@ export function* messagesOf(bytes) {
 }
 
 export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
-  const sockets = new Set();
+  /** Connections, by the other side's port. */
+  const connections = new Map();
+  // as a kernel does for a process that ends without having read everything; what this process has read and not looked at
+  // yet would pass for read
+  const reset = (connection) => connection?.resetAndDestroy();
   const server = createTls({ key: readFileSync(key), cert: readFileSync(cert) }, (socket) => {
-    sockets.add(socket);
+    const { remotePort } = socket;
+    let over = false;
     let rest = Buffer.alloc(0);
     socket.on('data', (chunk) => {
       // what was under way still comes
-      if (socket.destroyed) return;
-      if (trouble.resets()) return socket.destroy();
+      if (over || socket.destroyed) return;
+      over = trouble.resets();
+      if (over) return reset(connections.get(remotePort));
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       const messages = messagesOf(rest);
       let step = messages.next();
@@ -78,7 +84,12 @@ export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
       }
     });
     socket.on('error', () => {});
-    socket.on('close', () => sockets.delete(socket));
+  });
+  server.on('connection', (connection) => {
+    const { remotePort } = connection;
+    connections.set(remotePort, connection);
+    connection.on('error', () => {});
+    connection.on('close', () => connections.delete(remotePort));
   });
   server.on('tlsClientError', () => {});
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
@@ -86,7 +97,7 @@ export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
     port: server.address().port,
     stop: () =>
       new Promise((resolve) => {
-        for (const socket of sockets) socket.destroy();
+        for (const connection of connections.values()) reset(connection);
         server.close(resolve);
       }),
   };
