@@ -25,24 +25,26 @@ struct caller {
 	struct subject *subject;
 	struct workload *workload;
 	struct tables tables;
-	u32 generation;
+	u64 set; /* as in struct workload */
 	u32 id; /* of the workload */
 };
 
+static __always_inline u32 generation_of(struct caller *c)
+{
+	return c->set >> 32;
+}
+
 static __always_inline bool find_tables(struct caller *c, u32 workload)
 {
-	u64 set;
-
 	c->id = workload;
 	c->workload = bpf_map_lookup_elem(&workloads, &workload);
 	if (!c->workload)
 		return false;
-	set = *(volatile u64 *)&c->workload->set;
-	if (!set)
+	c->set = *(volatile u64 *)&c->workload->set;
+	if (!c->set)
 		return false;
 	c->tables.arena = tables_arena();
-	c->tables.region = set;
-	c->generation = set >> 32;
+	c->tables.region = c->set;
 	return c->tables.arena != NULL;
 }
 
@@ -162,7 +164,7 @@ static __always_inline void gather_facts(struct scratch *s, u64 inode)
 static __always_inline void set_question(struct scratch *s, struct caller *c, u32 domain, u32 decide, u32 operation)
 {
 	s->region = c->tables.region;
-	s->generation = c->generation;
+	s->generation = generation_of(c);
 	s->workload = c->id;
 	s->home = c->subject ? c->subject->home : 0;
 	s->domain = domain;
@@ -460,7 +462,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!is_active(c, domain, decide))
 		return false;
 	/* classes of these tables, and no script's */
-	if (!through_security && word >> 16 == (u64)c->generation << 16) {
+	if (!through_security && word >> 16 == (u64)generation_of(c) << 16) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
 		word |= domain << 16;
 		if (v && is_cached(&v->ways[CACHE_WAY(word, domain)], c, file, word, &decision) &&
@@ -478,7 +480,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!through_security && s->flags == WALK_DONE && s->count == 1) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (v) {
-			word = SUBJECT_WORD(c->generation, s->classes[0], domain);
+			word = SUBJECT_WORD(generation_of(c), s->classes[0], domain);
 			complete(&s->fresh, word, s->sequence, s->decision);
 			v->ways[CACHE_WAY(s->classes[0], domain)] = s->fresh;
 		} else {

@@ -5,6 +5,13 @@
 
 #include "decide.h"
 
+static __always_inline u32 opened_for(struct file *file)
+{
+	if (file->f_flags & FMODE_EXEC_FLAG)
+		return DECIDE_LOAD;
+	return file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
+}
+
 /* What lies in a layer, in no mount that its name is known from. */
 static __noinline bool judge_below(struct scratch *s, struct caller *c, u64 dentry, u64 inode, u32 decide)
 {
@@ -16,11 +23,13 @@ static __noinline bool judge_below(struct scratch *s, struct caller *c, u64 dent
 /* The second open of a file in an overlay, that of a layer's own. Where the workload has made the overlay, the file may
  * be protected where it lies. Whoever may not run or map it there may not open it here either, since no later hook sees
  * more than the overlay's name. */
-static __always_inline bool judge_layer(struct caller *c, struct file *file, u32 decide)
+static __always_inline bool judge_layer(struct caller *c, struct file *file)
 {
+	u32 decide = opened_for(file);
 	u64 over = (u64)BPF_CORE_READ(opened_path(file), dentry), inode = (u64)file->f_inode;
 	u64 dentry = (u64)file->f_path.dentry;
 	struct root_key key = { (u64)PEEK(super_block, PEEK(dentry, over, d_sb), s_root), c->subject->home };
+	struct caller copy = *c; /* whose address is given away, so that the caller's need not be in memory */
 	struct scratch *s;
 	bool denied;
 
@@ -36,8 +45,8 @@ static __always_inline bool judge_layer(struct caller *c, struct file *file, u32
 	s = take_scratch();
 	if (!s)
 		return true;
-	denied = judge_below(s, c, dentry, inode, decide) || judge_below(s, c, dentry, inode, DECIDE_MAP) ||
-		 (decide == DECIDE_LOAD && judge_below(s, c, dentry, inode, DECIDE_EXEC));
+	denied = judge_below(s, &copy, dentry, inode, decide) || judge_below(s, &copy, dentry, inode, DECIDE_MAP) ||
+		 (decide == DECIDE_LOAD && judge_below(s, &copy, dentry, inode, DECIDE_EXEC));
 	give_scratch(s);
 	return denied;
 }
@@ -46,18 +55,16 @@ SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
 	struct caller c = {};
-	u32 decide;
 
 	if (protects_file(file))
 		ANSWER(true);
 	if (!find_caller(&c))
 		return 0;
-	if (!(file->f_mode & FMODE_LAYER) && opens_kernel(&c, file))
-		ANSWER(true);
-	decide = file->f_flags & FMODE_EXEC_FLAG ? DECIDE_LOAD : file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
 	if (file->f_mode & FMODE_LAYER)
-		ANSWER(judge_layer(&c, file, decide));
-	ANSWER(judge_file(&c, file, decide, OPERATION_OPEN));
+		ANSWER(judge_layer(&c, file));
+	if (opens_kernel(&c, file))
+		ANSWER(true);
+	ANSWER(judge_file(&c, file, opened_for(file), OPERATION_OPEN));
 }
 
 /* A descriptor that another process sends. */

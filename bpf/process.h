@@ -114,7 +114,7 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 		/* of a script's interpreter too, in addition to the script's own */
 		k.s = s;
 		k.who = c.subject;
-		k.generation = c.generation;
+		k.generation = generation_of(&c);
 		bpf_loop(WAITING_LIMIT, keep_step, &k, 0);
 		denied = denied || k.failed;
 	} else {
@@ -248,7 +248,7 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 		goto out;
 	if (!c.subject->pending_waits)
 		goto out;
-	if (c.subject->pending_generation != c.generation) {
+	if (c.subject->pending_generation != generation_of(&c)) {
 		/* the tables changed between the two hooks: the rules cannot be read any more */
 		count_failure(FAILURE_PENDING);
 		bpf_send_signal(9);
