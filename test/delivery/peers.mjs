@@ -60,9 +60,9 @@ export function* messagesOf(bytes) {
 export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
   /** Connections, by the other side's port. */
   const connections = new Map();
-  // as a kernel does for a process that ends without having read everything; what this process has read and not looked at
-  // yet would pass for read
-  const reset = (connection) => connection?.resetAndDestroy();
+  // as a kernel does for a process that is killed: it resets what was not read; and where the process had read everything, and
+  // not all was recorded, it ends the connection in good order, if without TLS's farewell
+  const kill = (connection) => (Math.random() < 0.5 ? connection.resetAndDestroy() : connection.destroy());
   const server = createTls({ key: readFileSync(key), cert: readFileSync(cert) }, (socket) => {
     const { remotePort } = socket;
     let over = false;
@@ -71,7 +71,7 @@ export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
       // what was under way still comes
       if (over || socket.destroyed) return;
       over = trouble.resets();
-      if (over) return reset(connections.get(remotePort));
+      if (over) return kill(connections.get(remotePort));
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       const messages = messagesOf(rest);
       let step = messages.next();
@@ -97,7 +97,7 @@ export async function syslogPeer({ key, cert }, account, trouble, port = 0) {
     port: server.address().port,
     stop: () =>
       new Promise((resolve) => {
-        for (const connection of connections.values()) reset(connection);
+        for (const connection of connections.values()) kill(connection);
         server.close(resolve);
       }),
   };

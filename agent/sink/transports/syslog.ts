@@ -1,6 +1,7 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { Duplex } from 'node:stream';
+import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import type { BelayRecord } from '../../event/record.js';
 import type { Format } from '../formats/format.js';
 import { fitting } from '../formats/shorten.js';
@@ -14,6 +15,14 @@ const FACILITY = 10;
 /** What rsyslog takes by default; RFC 5424 asks receivers for 2048. */
 const MESSAGE_BYTES = 8192;
 const CONNECT_MS = 10_000;
+/**
+ * A peer that so often in a row ended without close_notify never sends it, and is taken at its word. Beyond the failures after
+ * which batches are small: that it crashed each time is then out of the question.
+ */
+const UNANSWERED = 7;
+/** What a peer closed before it had come is answered with a reset within so long and a round trip. */
+const SETTLE_MS = 50;
+const UNREAD = 'the connection ended before everything was read';
 
 export interface SyslogOptions {
   readonly protocol: 'udp' | 'tcp' | 'tls';
@@ -28,8 +37,12 @@ export interface SyslogOptions {
  *
  * Syslog has no acknowledgement: what was written to a connection may never have been read. So every batch has a connection
  * of its own, which counts as delivered when this side has ended it, and the peer then has ended it too and reported no
- * fault: it has read everything before it saw the end. Any other end, and the whole batch is sent again. Over UDP nothing
- * can be known, and a datagram that has left counts.
+ * fault: it has read everything before it saw the end. Any other end, and the whole batch is sent again.
+ *
+ * With TLS this side ends by close_notify alone, and the peer must too: one that is killed after it has read and before it
+ * has recorded cannot. The connection stays open on this side until a peer that ended of its own accord would have reset it
+ * for what came too late. With TCP alone neither can be told. Over UDP nothing can be known, and a datagram that has left
+ * counts.
  */
 export class Syslog implements Transport {
   readonly maxEntries = 10_000;
@@ -37,6 +50,7 @@ export class Syslog implements Transport {
   readonly gatherMs: number;
   readonly #options: SyslogOptions;
   #session: Buffer | undefined;
+  #unanswered = 0;
   #datagrams: DatagramSocket | undefined;
 
   constructor(options: SyslogOptions) {
@@ -71,23 +85,26 @@ export class Syslog implements Transport {
   }
 
   #sendStream(entries: readonly Entry[], signal: AbortSignal): Promise<void> {
-    const { host, port } = this.#options;
+    const { host, port, protocol, tls } = this.#options;
     const parts = entries.flatMap(({ payload }) => [Buffer.from(`${payload.length} `), payload]);
     const bytes = Buffer.concat(parts);
     return new Promise((resolve, reject) => {
-      const socket = this.#connect();
+      // first, since files that are at fault throw
+      const context = protocol === 'tls' ? createSecureContext(tlsOptions(tls)) : undefined;
+      const connection = connectTcp({ host, port, allowHalfOpen: context !== undefined });
+      const secured = context && this.#secure(connection, context);
+      const socket = secured ?? connection;
       let ended = false;
-      let over = false;
+      let fault: string | undefined;
       const fail = (error: Error) => {
-        over = true;
-        socket.destroy();
-        signal.removeEventListener('abort', abort);
-        reject(new Error(`syslog ${host}:${port}: ${error.message}`));
+        fault ??= error.message;
+        secured?.destroy();
+        connection.destroy();
       };
       const abort = () => fail(new Error('no end of the connection in time'));
       signal.addEventListener('abort', abort);
       const timer = setTimeout(() => fail(new Error('no connection in time')), CONNECT_MS);
-      socket.once(this.#options.protocol === 'tls' ? 'secureConnect' : 'connect', () => {
+      socket.once(secured ? 'secureConnect' : 'connect', () => {
         clearTimeout(timer);
         socket.end(bytes, () => {
           ended = true;
@@ -95,26 +112,74 @@ export class Syslog implements Transport {
       });
       // what the peer says is of no interest, but must be read for its end to be seen
       socket.resume();
-      socket.once('error', fail);
-      socket.once('close', (hadError) => {
+      let notified = false;
+      if (secured !== undefined) {
+        const begun = performance.now();
+        let trip = 0;
+        connection.once('connect', () => {
+          trip = performance.now() - begun;
+        });
+        let settling = false;
+        const settle = () => {
+          if (settling) return;
+          settling = true;
+          setTimeout(
+            () => {
+              // a connection that was reset has no other side any more
+              if (connection.remoteAddress === undefined) fault ??= UNREAD;
+              connection.destroy();
+            },
+            SETTLE_MS + 2 * trip,
+          );
+        };
+        connection.once('end', settle);
+        secured.once('end', () => {
+          notified = true;
+          settle();
+        });
+      }
+      socket.on('error', fail);
+      connection.on('error', fail);
+      connection.once('close', () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', abort);
-        if (over) return;
-        if (ended && !hadError) resolve();
-        else reject(new Error(`syslog ${host}:${port}: the connection ended before everything was read`));
+        secured?.destroy();
+        if (!ended) fault ??= UNREAD;
+        if (fault === undefined && secured !== undefined) fault = this.#faultOf(notified);
+        if (fault === undefined) resolve();
+        else reject(new Error(`syslog ${host}:${port}: ${fault}`));
       });
     });
   }
 
-  #connect(): Socket {
-    const { host, port, protocol, tls } = this.#options;
-    if (protocol === 'tcp') return connectTcp({ host, port });
+  /** RFC 5425, 4.4: a receiver answers our close_notify, and one that was killed cannot. */
+  #faultOf(notified: boolean): string | undefined {
+    this.#unanswered = notified ? 0 : this.#unanswered + 1;
+    if (notified || this.#unanswered > UNANSWERED) return undefined;
+    return 'the connection ended without close_notify';
+  }
+
+  /** TLS that ends by close_notify only: to Node's own, the end of the connection below it is the same. */
+  #secure(connection: Socket, secureContext: SecureContext): TLSSocket {
+    const { host, tls } = this.#options;
+    const below = new Duplex({
+      read: () => connection.resume(),
+      write: (chunk, _, done) => connection.write(chunk, done),
+      destroy: (error, done) => {
+        // its end is still to be seen
+        connection.resume();
+        done(error);
+      },
+    });
+    connection.on('data', (chunk) => {
+      if (!below.destroyed && !below.push(chunk)) connection.pause();
+    });
     const servername = tls.serverName ?? (isIP(host) === 0 ? host : undefined);
     const socket = connectTls({
-      ...tlsOptions(tls),
-      ...{ host, port, session: this.#session },
+      ...{ host, socket: below, secureContext, session: this.#session },
       ...(servername !== undefined && { servername }),
     });
+    socket.allowHalfOpen = true;
     socket.on('session', (session: Buffer) => {
       this.#session = session;
     });
