@@ -249,7 +249,7 @@ __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 		} else {
 			run_name(s, t.arena, s->domain & 15);
 		}
-		object = s->flags & WALK_NOTHING ? none : EXCEPTION(t, s->cells, s->row, COLUMN_END, none);
+		object = EXCEPTION(t, s->cells, s->row, COLUMN_END, none);
 	}
 	judge_object(t, s->cells, object, s->classes, s->count, s->decide, s->held, &j);
 	s->decision = j.decision;
@@ -353,13 +353,6 @@ static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u6
 		s->flags = WALK_LOST;
 	} else if (!mount && s->flags & WALK_LOST)
 		return false;
-	/* a program in a place that was made to look like an allowed one is nothing that a rule allows */
-	if (decide == DECIDE_EXEC && s->foreign) {
-		s->flags |= WALK_NOTHING;
-		if (judge(s, c->subject, c->workload))
-			return true;
-		s->flags &= ~WALK_NOTHING;
-	}
 	if (judge(s, c->subject, c->workload))
 		return true;
 	if (decide == DECIDE_WRITE && is_active(c, DOMAIN_CALL, DECIDE_OTHER))

@@ -22,9 +22,6 @@ static __always_inline u16 store_name(struct scratch *s, char *to, u16 *flags)
 
 	if (s->flags & (WALK_LOST | WALK_LONG | WALK_RACE))
 		return 0;
-	/* in a place of its own making it has that place's name, and is no rule's source either */
-	if (s->foreign)
-		*flags |= SUBJECT_PROGRAM_CUT;
 	if (length > PROGRAM_MAX) {
 		at = NAME_MAX_BYTES - PROGRAM_MAX;
 		length = PROGRAM_MAX;

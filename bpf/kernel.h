@@ -59,20 +59,11 @@ struct list_head { struct list_head *next, *prev; };
 struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 
 struct file_system_type { const char *name; };
-struct super_block {
-	u32 s_dev;
-	unsigned long s_flags;
-	unsigned long s_magic;
-	struct file_system_type *s_type;
-	struct dentry *s_root;
-};
-struct hlist_node { struct hlist_node *next; };
-struct hlist_head { struct hlist_node *first; };
+struct super_block { u32 s_dev; unsigned long s_flags; unsigned long s_magic; struct file_system_type *s_type; };
 struct inode {
 	unsigned short i_mode;
 	u32 i_rdev;
 	unsigned long i_ino;
-	struct hlist_head i_dentry;
 	kuid_t i_uid;
 	struct super_block *i_sb;
 };
@@ -83,7 +74,6 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
-	union { struct hlist_node d_alias; } d_u; /* until 7.x */
 };
 struct vfsmount { struct dentry *mnt_root; struct super_block *mnt_sb; };
 struct ns_common { unsigned int inum; };
@@ -99,7 +89,6 @@ struct mount {
 	struct list_head mnt_mounts;
 	struct list_head mnt_child;
 	struct mnt_namespace *mnt_ns;
-	struct mount *mnt_master;
 };
 struct path { struct vfsmount *mnt; struct dentry *dentry; };
 struct file {
@@ -120,6 +109,8 @@ struct cred {
 	kernel_cap_t cap_permitted, cap_effective;
 };
 struct upid { int nr; };
+struct hlist_node { struct hlist_node *next; };
+struct hlist_head { struct hlist_node *first; };
 struct pid { unsigned int level; struct hlist_head tasks[4]; struct upid numbers[1]; };
 struct tty_struct;
 typedef struct { int counter; } atomic_t;

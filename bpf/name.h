@@ -24,7 +24,6 @@ enum walk_flag {
 	WALK_LOST = 8, /* in a mount tree that is no namespace's: no absolute name */
 	WALK_RACE = 16, /* renames never paused */
 	WALK_STRAY = 32, /* not below what it was reached by: opened by handle, or moved out of a bind mount */
-	WALK_NOTHING = 64, /* to be judged as what no rule names */
 };
 
 #define WALK_STEPS 4096
@@ -219,50 +218,6 @@ static __always_inline void put_prefix(struct scratch *s, struct original *o)
 	s->off = off;
 }
 
-/* File systems of which there may be many, but whose files are the kernel's: they are called what they are called
- * everywhere, wherever and however often a workload mounts them. */
-static const struct { u32 magic, length; char place[24]; } usual_places[] = {
-	{ PROC_SUPER_MAGIC, 5, "/proc" },
-	{ SYSFS_MAGIC, 4, "/sys" },
-	{ CGROUP2_SUPER_MAGIC, 14, "/sys/fs/cgroup" },
-	{ BPF_FS_MAGIC, 11, "/sys/fs/bpf" },
-	{ DEBUGFS_MAGIC, 17, "/sys/kernel/debug" },
-	{ TRACEFS_MAGIC, 19, "/sys/kernel/tracing" },
-	{ SECURITYFS_MAGIC, 20, "/sys/kernel/security" },
-	{ BINFMTFS_MAGIC, 24, "/proc/sys/fs/binfmt_misc" },
-};
-
-static __noinline bool put_usual_place(struct scratch *s, u64 dentry)
-{
-	u32 magic = PEEK(super_block, PEEK(dentry, dentry, d_sb), s_magic), off = s->off;
-
-#pragma unroll
-	for (u32 i = 0; i < sizeof(usual_places) / sizeof(*usual_places); i++) {
-		u32 length = usual_places[i].length;
-
-		if (magic != usual_places[i].magic)
-			continue;
-		if (off < length || off > NAME_MAX_BYTES)
-			return false;
-		off = (off - length) & (NAME_MAX_BYTES - 1);
-		bpf_probe_read_kernel(&s->name[off], length, usual_places[i].place);
-		s->off = off;
-		s->flags = WALK_DONE;
-		return true;
-	}
-	return false;
-}
-
-/* A mount that was made later is the workload's own, unless it came from the node's mount namespace. */
-static __always_inline bool mounted_inside(struct scratch *s, u64 mount)
-{
-	u64 master = (u64)PEEK(mount, mount, mnt_master);
-
-	if (master && mounts_id(PEEK(mount, master, mnt_ns)) == host_mounts)
-		return false;
-	return s->home != host_mounts || mounts_id(PEEK(mount, mount, mnt_ns)) != host_mounts;
-}
-
 /* One try at the name of a dentry in a mount (0 = which one is not known). */
 static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 {
@@ -273,7 +228,6 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 	s->flags = 0;
 	s->dentry = dentry;
 	s->known = 0;
-	s->foreign = 0;
 	if (mount)
 		o = set_mount(s, mount);
 	if (!s->known) {
@@ -283,9 +237,6 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 				put_prefix(s, bpf_map_lookup_elem(&originals, &s->mount));
 				return;
 			}
-			if (s->flags & WALK_TOP && put_usual_place(s, dentry))
-				return;
-			s->foreign = mount && mounted_inside(s, mount);
 		}
 		if (!mount) {
 			s->flags |= WALK_LOST;

@@ -335,7 +335,6 @@ struct scratch {
 	u8 domain;
 	u8 event_flags;
 	u8 count; /* of classes */
-	u8 foreign; /* the named object is on a file system that somebody inside has mounted */
 	u8 escape; /* enum escape, of a question in DOMAIN_ESCAPE; then name[] is what the event says */
 	u8 address[16];
 	u16 classes[4];
