@@ -97,6 +97,7 @@ it('the kernel gives the verdicts of the reference interpreter, and names its ru
       { node: 'node', cluster: 'default' },
       { write: (r) => r.type === 'alert' && seen.push(r), keep: () => {} },
     );
+    void stream.start();
     expect(enforcer.setPolicies(set)).toEqual([]);
     const workload = {
       namespace: 'shop',

@@ -125,6 +125,7 @@ beforeAll(() => {
       },
     },
   );
+  void events.start();
 });
 
 afterAll(async () => {
