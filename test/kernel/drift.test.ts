@@ -94,9 +94,7 @@ describe.each(['container', 'cgroup'])('in a %s', (where) => {
   it('programs and libraries of the image run', async () => {
     await belay.enforce(drift('Block'));
     const from = belay.records().length;
-    expect(await run(where, '/bin/true && /bin/sh -c "cat /etc/passwd > /dev/null; echo well"')).toBe(
-      'well',
-    );
+    expect(await run(where, '/bin/true && /bin/sh -c "cat /etc/passwd > /dev/null; echo well"')).toBe('well');
     expect(belay.alerts((a) => a.pod === where, from).map(brief)).toEqual([]);
   });
 
