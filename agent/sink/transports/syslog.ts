@@ -113,17 +113,15 @@ export class Syslog implements Transport {
       // what the peer says is of no interest, but must be read for its end to be seen
       socket.resume();
       let notified = false;
+      let settling: NodeJS.Timeout | undefined;
       if (secured !== undefined) {
         const begun = performance.now();
         let trip = 0;
         connection.once('connect', () => {
           trip = performance.now() - begun;
         });
-        let settling = false;
         const settle = () => {
-          if (settling) return;
-          settling = true;
-          setTimeout(
+          settling ??= setTimeout(
             () => {
               // a connection that was reset has no other side any more
               if (connection.remoteAddress === undefined) fault ??= UNREAD;
@@ -142,6 +140,7 @@ export class Syslog implements Transport {
       connection.on('error', fail);
       connection.once('close', () => {
         clearTimeout(timer);
+        clearTimeout(settling);
         signal.removeEventListener('abort', abort);
         secured?.destroy();
         if (!ended) fault ??= UNREAD;
