@@ -167,6 +167,8 @@ export class Events {
     this.#busy = false;
     this.#timer = undefined;
     if (wait > 0) this.#soon(wait);
+    // what happened again while it was being written
+    else if ([...this.#told.values()].some(({ dirty }) => dirty)) this.#soon(this.#timing.quiet);
   }
 
   /** @returns in how many milliseconds there will be more to do; 0 = there is nothing left */
@@ -236,8 +238,9 @@ export class Events {
         signal: this.#abort.signal,
       });
     } catch (error) {
-      if (error instanceof ApiError && error.reason === 'AlreadyExists') return;
-      throw error;
+      if (!(error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
+      // another agent's, or this one's whose answer was lost, with an older count
+      await this.#count(told);
     }
   }
 }
