@@ -35,7 +35,7 @@ int BPF_PROG(syscall_entered, void *regs, long id)
 	if (!s)
 		return 0;
 	set_question(s, &c, DOMAIN_CALL, DECIDE_OTHER, OPERATION_SYSCALL);
-	set_classes(s, &c, false);
+	set_classes(s, c.subject, false);
 	s->flags = WALK_DONE;
 	put_bytes(s, call, sizeof(call));
 	judge(s, c.subject, c.workload);

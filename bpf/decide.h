@@ -122,12 +122,16 @@ static __always_inline u16 class_of(struct scratch *s, u8 *arena, const char *na
 	return EXCEPTION(t, s->cells, s->row, COLUMN_SUBJECT, 0);
 }
 
-/* A subject's classes, read anew when the tables have changed since. */
-static __noinline u64 renew(struct scratch *s, struct subject *who, u8 *arena)
+/* A subject's classes, read anew when the tables have changed since. Global, as judge is. */
+__noinline u64 renew(struct scratch *s, struct subject *who)
 {
-	u64 word = *(volatile u64 *)&who->classes;
+	u8 *arena = tables_arena();
 	u16 program, script;
+	u64 word;
 
+	if (!s || !who || !arena)
+		return 0;
+	word = *(volatile u64 *)&who->classes;
 	if (SUBJECT_GENERATION(word) == s->generation)
 		return word;
 	/* of a name that was cut nothing is known: it is no rule's source */
@@ -175,8 +179,8 @@ static __always_inline void set_question(struct scratch *s, struct caller *c, u3
 		s->event_flags = EVENT_WRITE;
 	s->flags = 0;
 	s->held = 0;
-	s->waits = 0;
-	s->decision = 0;
+	s->judgement.waits = 0;
+	s->judgement.decisions[0] = 0;
 	s->kind = SOCKET_KIND_COUNT;
 	s->family = 0;
 	s->port = 0;
@@ -185,11 +189,9 @@ static __always_inline void set_question(struct scratch *s, struct caller *c, u3
 }
 
 /* The subject's classes; must come before the object is named, since it uses the same buffer. */
-static __always_inline void set_classes(struct scratch *s, struct caller *c, bool parents)
+static __always_inline void set_classes(struct scratch *s, struct subject *who, bool parents)
 {
-	struct subject *who = c->subject;
-
-	u64 word = renew(s, who, c->tables.arena);
+	u64 word = renew(s, who);
 
 	s->classes[0] = SUBJECT_PROGRAM(word);
 	s->classes[1] = SUBJECT_SCRIPT(word);
@@ -199,7 +201,7 @@ static __always_inline void set_classes(struct scratch *s, struct caller *c, boo
 		struct subject *up = bpf_task_storage_get(&tasks, task->real_parent, 0, 0);
 
 		if (up && up->workload == who->workload && !(up->flags & SUBJECT_UNSTARTED)) {
-			word = renew(s, up, c->tables.arena);
+			word = renew(s, up);
 			s->classes[2] = SUBJECT_PROGRAM(word);
 			s->classes[3] = SUBJECT_SCRIPT(word);
 			s->count = 4;
@@ -223,7 +225,7 @@ static __always_inline int refuse(struct scratch *s, struct subject *who, struct
 __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 {
 	struct tables t = { tables_arena() };
-	struct judgement j = {};
+	struct judgement *j;
 	u32 object;
 
 	if (!s || !w || !t.arena)
@@ -251,16 +253,15 @@ __noinline int judge(struct scratch *s, struct subject *who, struct workload *w)
 		}
 		object = EXCEPTION(t, s->cells, s->row, COLUMN_END, none);
 	}
-	judge_object(t, s->cells, object, s->classes, s->count, s->decide, s->held, &j);
-	s->decision = j.decision;
-	s->waits = j.waits;
-	__builtin_memcpy(s->waiting, j.waiting, sizeof(s->waiting));
-	if (j.failed)
+	/* not on the stack, whose every content is another state to a verifier */
+	j = &s->judgement;
+	judge_object(t, s->cells, object, s->classes, s->count, s->decide, s->held, j);
+	if (j->failed)
 		count_failure(FAILURE_CHAIN);
-	if (j.fired)
-		return refuse(s, who, w, RULE(t, j.fired, u32, id), RULE(t, j.fired, u8, action));
-	if (j.audit)
-		report(s, who, w, RULE(t, j.audit, u32, id) | (u64)RULE(t, j.audit, u8, action) << 32, VERDICT_PASS);
+	if (j->fired)
+		return refuse(s, who, w, RULE(t, j->fired, u32, id), RULE(t, j->fired, u8, action));
+	if (j->audit)
+		report(s, who, w, RULE(t, j->audit, u32, id) | (u64)RULE(t, j->audit, u8, action) << 32, VERDICT_PASS);
 	return 0;
 }
 
@@ -315,7 +316,7 @@ static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentr
 /* A change that passes, to the object that name[] names, as a system call that some rule reports. */
 static __always_inline void audit_call(struct scratch *s, struct subject *who, struct workload *w)
 {
-	u32 off = s->off, decision = s->decision;
+	u32 off = s->off, decision = s->judgement.decisions[0];
 	u8 domain = s->domain, decide = s->decide, operation = s->operation;
 
 	if (s->flags != WALK_DONE || off < 2 || off >= NAME_MAX_BYTES)
@@ -331,7 +332,35 @@ static __always_inline void audit_call(struct scratch *s, struct subject *who, s
 	s->domain = domain;
 	s->decide = decide;
 	s->operation = operation;
-	s->decision = decision;
+	s->judgement.decisions[0] = decision;
+}
+
+/* Names the object in s and settles the question about it. Global, as judge is. */
+__noinline int judge_name(struct scratch *s, struct subject *who, struct workload *w)
+{
+	struct tables t = { tables_arena() };
+	enum standing standing;
+
+	if (!s || !who || !w || !t.arena)
+		return 1;
+	t.region = s->region;
+	standing = standing_of(s->object_mount, s->object_inode, s->object_dentry, s->decide);
+	if (standing == STANDING_IGNORED)
+		return 0;
+	set_classes(s, who, s->decide == DECIDE_EXEC);
+	gather_facts(s, s->object_inode);
+	make_name(s);
+	if (standing == STANDING_UNNAMED) {
+		if (s->off == NAME_MAX_BYTES - 1)
+			name_alone(s, s->object_dentry);
+		s->flags = WALK_LOST;
+	} else if (!s->object_mount && s->flags & WALK_LOST)
+		return 0;
+	if (judge(s, who, w))
+		return 1;
+	if (s->decide == DECIDE_WRITE && HEADER_OF(t, active, DOMAIN_CALL) & 1u << DECIDE_OTHER)
+		audit_call(s, who, w);
+	return 0;
 }
 
 /* The whole question about a dentry, the slow way. mount 0 = not known (hooks that are given none); then
@@ -339,25 +368,11 @@ static __always_inline void audit_call(struct scratch *s, struct subject *who, s
 static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u64 dentry, u64 mount, u64 inode,
 					 u32 decide, u32 operation)
 {
-	enum standing standing = standing_of(mount, inode, dentry, decide);
-
-	if (standing == STANDING_IGNORED)
-		return false;
 	set_question(s, c, names_of(decide), decide, operation);
-	set_classes(s, c, decide == DECIDE_EXEC);
-	gather_facts(s, inode);
-	name_object(s, dentry, mount);
-	if (standing == STANDING_UNNAMED) {
-		if (s->off == NAME_MAX_BYTES - 1)
-			name_alone(s, dentry);
-		s->flags = WALK_LOST;
-	} else if (!mount && s->flags & WALK_LOST)
-		return false;
-	if (judge(s, c->subject, c->workload))
-		return true;
-	if (decide == DECIDE_WRITE && is_active(c, DOMAIN_CALL, DECIDE_OTHER))
-		audit_call(s, c->subject, c->workload);
-	return false;
+	s->object_dentry = dentry;
+	s->object_mount = mount;
+	s->object_inode = inode;
+	return judge_name(s, c->subject, c->workload);
 }
 
 /* --- the verdict cache --- */
@@ -474,7 +489,7 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (v) {
 			word = SUBJECT_WORD(generation_of(c), s->classes[0], domain);
-			complete(&s->fresh, word, s->sequence, s->decision);
+			complete(&s->fresh, word, s->sequence, s->judgement.decisions[0]);
 			v->ways[CACHE_WAY(s->classes[0], domain)] = s->fresh;
 		} else {
 			count_failure(FAILURE_CACHE);

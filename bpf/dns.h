@@ -112,7 +112,7 @@ static __noinline void report_sender(struct scratch *s, struct sender *who, stru
 __noinline int judge_query(struct scratch *s, struct sender *who, struct workload *w)
 {
 	struct tables t = { tables_arena() };
-	struct judgement j = {};
+	struct judgement *j;
 	u32 object;
 
 	if (!s || !who || !w || !t.arena)
@@ -130,15 +130,16 @@ __noinline int judge_query(struct scratch *s, struct sender *who, struct workloa
 	}
 	run_name(s, t.arena, DOMAIN_DNS);
 	object = EXCEPTION(t, s->cells, s->row, COLUMN_END, HEADER_OF(t, none, DOMAIN_DNS));
-	judge_object(t, s->cells, object, s->classes, s->count, DECIDE_OTHER, 0, &j);
-	if (j.failed)
+	j = &s->judgement;
+	judge_object(t, s->cells, object, s->classes, s->count, DECIDE_OTHER, 0, j);
+	if (j->failed)
 		count_failure(FAILURE_CHAIN);
-	if (j.fired) {
-		report_sender(s, who, w, RULE(t, j.fired, u32, id) | (u64)RULE(t, j.fired, u8, action) << 32, VERDICT_DENY);
+	if (j->fired) {
+		report_sender(s, who, w, RULE(t, j->fired, u32, id) | (u64)RULE(t, j->fired, u8, action) << 32, VERDICT_DENY);
 		return 1;
 	}
-	if (j.audit)
-		report_sender(s, who, w, RULE(t, j.audit, u32, id) | (u64)RULE(t, j.audit, u8, action) << 32, VERDICT_PASS);
+	if (j->audit)
+		report_sender(s, who, w, RULE(t, j->audit, u32, id) | (u64)RULE(t, j->audit, u8, action) << 32, VERDICT_PASS);
 	return 0;
 }
 
@@ -415,7 +416,7 @@ int query_leaves(struct __sk_buff *skb)
 	p.workload = c.workload;
 	c.subject = &who->subject;
 	set_question(p.s, &c, DOMAIN_DNS, DECIDE_OTHER, OPERATION_DNS_QUERY);
-	set_classes(p.s, &c, false);
+	set_classes(p.s, c.subject, false);
 	p.s->kind = h.protocol == IPPROTO_TCP ? SOCKET_TCP : SOCKET_UDP;
 	p.s->protocol = h.protocol;
 	p.s->family = h.family;

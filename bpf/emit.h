@@ -323,20 +323,24 @@ static __always_inline void tell_question(struct scratch *s, struct event *e, u6
 /* Connecting is an operation on files, too: to the name of a unix socket. */
 #define TOLD(operation, file) ((u32)(operation) << 1 | (file))
 
-/* Reports the question in s for the current task, whose state who is; NULL = nobody acts. */
-static __noinline void report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
+/* Reports the question in s for the current task, whose state who is; NULL = nobody acts. Global, so that it is verified
+ * once for a program, not at each call. */
+__noinline int report(struct scratch *s, struct subject *who, struct workload *w, u64 rule, u32 verdict)
 {
-	struct event *e = (void *)s->event;
+	struct event *e;
 	u32 at = 0;
 	u64 now, key, count;
 
+	if (!s || !w)
+		return 0;
+	e = (void *)s->event;
 	if (who && w->visible && verdict == VERDICT_PASS && s->domain != DOMAIN_CALL)
 		who->told = TOLD(s->operation, s->domain == DOMAIN_FILE);
 	now = bpf_ktime_get_boot_ns();
 	key = fold_key(s, rule, verdict);
 	count = tally(s, w, key, now, rule, verdict);
 	if (!count)
-		return;
+		return 0;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time = now;
 	e->fold_key = key;
@@ -345,6 +349,7 @@ static __noinline void report(struct scratch *s, struct subject *who, struct wor
 	if (who)
 		at = describe(s, e, who);
 	send(s, e, at, verdict == VERDICT_PASS ? RING_MATCHES : RING_DENIALS, w);
+	return 0;
 }
 
 /* Tells of the question in s, which passed and which no rule reports, for the current task. */

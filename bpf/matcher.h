@@ -55,7 +55,7 @@
 #define SUBJECT_CLASSES 4
 
 struct judgement {
-	unsigned int decision; /* of the first subject class, for caching */
+	unsigned int decisions[SUBJECT_CLASSES]; /* of each subject class, but 0 where it is that of the one before */
 	unsigned int fired; /* offset of the rule that denies, 0 = passes */
 	unsigned int audit; /* offset of the rule that reports a pass, 0 = none */
 	unsigned int waiting[WAITING_LIMIT]; /* offsets of rules, and flags */
@@ -148,10 +148,9 @@ static inline __attribute__((always_inline)) void
 judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsigned short *classes,
 	     int count, unsigned int decide, unsigned int held, struct judgement *out)
 {
-	unsigned int decisions[SUBJECT_CLASSES] = {};
 	unsigned int rank, highest = 0, last = 0;
 
-	out->decision = out->fired = out->audit = out->waits = out->failed = 0;
+	out->decisions[0] = out->fired = out->audit = out->waits = out->failed = 0;
 	MATCHER_LOOP
 	for (int i = 0; i < SUBJECT_CLASSES; i++) {
 		unsigned int decision, verdict;
@@ -159,11 +158,10 @@ judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsig
 		if (i >= count)
 			break;
 		decision = STEP(tables, cells, object, classes[i]);
-		if (i == 0)
-			out->decision = decision;
+		out->decisions[i] = 0;
 		if (decision == last)
 			continue; /* also decision 0, which has no rules */
-		last = decisions[i] = decision;
+		last = out->decisions[i] = decision;
 		verdict = ENTRY(tables, decision, decide, verdict);
 		rank = verdict ? RULE(tables, verdict, unsigned int, rank) : 0;
 		if (rank > highest)
@@ -175,9 +173,9 @@ judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsig
 
 		if (i >= count)
 			break;
-		if (!decisions[i])
+		if (!out->decisions[i])
 			continue;
-		verdict = ENTRY(tables, decisions[i], decide, verdict);
+		verdict = ENTRY(tables, out->decisions[i], decide, verdict);
 		if (verdict && RULE(tables, verdict, unsigned int, rank) == highest)
 			out->fired = stricter(tables, out->fired, WALK_CHAIN(tables, verdict, held, 1, 0, out));
 	}
@@ -189,9 +187,9 @@ judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsig
 
 		if (i >= count)
 			break;
-		if (!decisions[i])
+		if (!out->decisions[i])
 			continue;
-		audit = ENTRY(tables, decisions[i], decide, audit);
+		audit = ENTRY(tables, out->decisions[i], decide, audit);
 		if (audit)
 			out->audit = foremost(tables, out->audit,
 					      WALK_CHAIN(tables, audit, held, highest == 0, WAITING_AUDIT, out));

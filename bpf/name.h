@@ -259,38 +259,48 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 	}
 }
 
-struct naming { struct scratch *s; u64 dentry; u64 mount; };
-
 /* A walk during which nothing moved is true; otherwise it is done again. */
-static long name_try(u32 i, struct naming *n)
+static long name_try(u32 i, struct walk *w)
 {
+	struct scratch *s = w->s;
 	u64 before = tree_sequence();
 
 	if (before & SEQUENCE_BUSY) {
-		n->s->flags = WALK_RACE;
+		s->flags = WALK_RACE;
 		return 0;
 	}
-	name_once(n->s, n->dentry, n->mount);
+	name_once(s, s->object_dentry, s->object_mount);
 	if (tree_sequence() == before) {
-		n->s->sequence = before;
+		s->sequence = before;
 		return 1;
 	}
-	n->s->flags |= WALK_RACE;
+	s->flags |= WALK_RACE;
 	/* counted in the scratch: a count on the stack is a new state for the verifier each time round */
-	return ++n->s->tries >= WALK_TRIES;
+	return ++s->tries >= WALK_TRIES;
 }
 
-/* s->home must be set. Leaves the name in name[off..4096), and s->flags. */
-static __always_inline void name_object(struct scratch *s, u64 dentry, u64 mount)
+/* Names the object in s; s->home must be set. Leaves the name in name[off..4096), and s->flags. Global, so that a program
+ * with several uses is not verified once for each; addresses come by way of s, since verifiers take none for numbers. */
+__noinline int make_name(struct scratch *s)
 {
-	struct naming n = { s, dentry, mount };
+	struct walk w = { s };
 
+	if (!s)
+		return 0;
 	s->tries = 0;
-	bpf_loop(WALK_WAITS, name_try, &n, 0);
+	bpf_loop(WALK_WAITS, name_try, &w, 0);
 	if (s->off == NAME_MAX_BYTES) {
 		s->off = NAME_MAX_BYTES - 1;
 		s->name[NAME_MAX_BYTES - 1] = '/';
 	}
+	return 0;
+}
+
+static __always_inline void name_object(struct scratch *s, u64 dentry, u64 mount)
+{
+	s->object_dentry = dentry;
+	s->object_mount = mount;
+	make_name(s);
 }
 
 /* What is on a file system of the kernel's own has no path, but is called something. */

@@ -12,7 +12,7 @@
 #define DNS_PORT 53
 #define SCTP_SOCKOPT_BINDX_ADD 100
 #define SCTP_OPTIONS 0x100 /* what is above comes from a peer, by a packet */
-#define SCTP_ADDRESSES 4 /* in one list */
+#define SCTP_ADDRESSES 64 /* looked at in one list; those behind could be any */
 
 static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
 {
@@ -148,7 +148,7 @@ static __noinline bool judge_traffic(struct scratch *s, struct caller *c, struct
 
 	set_question(s, c, domain, DECIDE_OTHER, n->operation);
 	if (c->subject) {
-		set_classes(s, c, false);
+		set_classes(s, c->subject, false);
 	} else {
 		s->classes[0] = 0;
 		s->classes[1] = 0;
@@ -360,49 +360,49 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
 }
 
-/* One address of a list, one behind the other: its length, 0 = there is none, negative = denied. */
-static __noinline int judge_listed(struct caller *c, struct traffic *n, u64 at, u32 left)
+/* Addresses, one behind the other. */
+struct listed {
+	struct caller c;
+	struct traffic n;
+	u64 at;
+	u32 left;
+	u32 denied;
+};
+
+static long listed_step(u32 i, struct listed *l)
 {
 	u16 family = 0;
 	u32 length;
 
-	if (left < sizeof(struct sockaddr_in) || bpf_probe_read_kernel(&family, sizeof(family), (void *)at))
-		return 0;
+	if (l->left < sizeof(struct sockaddr_in) || bpf_probe_read_kernel(&family, sizeof(family), (void *)l->at))
+		return 1;
 	length = family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	if (left < length)
-		return 0;
-	read_endpoint(&n->peer, (void *)at, length, AF_INET);
-	if (judge_egress(c, n))
-		return -1;
-	return length;
+	if (l->left < length)
+		return 1;
+	read_endpoint(&l->n.peer, (void *)l->at, length, AF_INET);
+	if (judge_egress(&l->c, &l->n)) {
+		l->denied = 1;
+		return 1;
+	}
+	l->at += length;
+	l->left -= length;
+	return 0;
 }
 
 /* SCTP's connectx, and what else names peers by an option. The list is a kernel copy. */
 SEC("lsm/sctp_bind_connect")
 int BPF_PROG(sctp_bind_connect, struct sock *sk, int option, struct sockaddr *address, int length)
 {
-	struct caller c = {};
-	struct traffic n = { .operation = OPERATION_CONNECT, .protocol = IPPROTO_SCTP };
-	u64 at = (u64)address;
-	u32 left = length;
+	struct listed l = { .n = { .operation = OPERATION_CONNECT, .protocol = IPPROTO_SCTP }, .left = length };
 
 	/* its own addresses: socket_bind has judged the port, and no address but with that port can be added */
-	if (option == SCTP_SOCKOPT_BINDX_ADD || option >= SCTP_OPTIONS || !find_caller(&c))
+	if (option == SCTP_SOCKOPT_BINDX_ADD || option >= SCTP_OPTIONS || !find_caller(&l.c))
 		return 0;
-	n.kind = sk->sk_type == SOCK_STREAM ? SOCKET_SCTP_STREAM : SOCKET_SCTP_SEQPACKET;
-#pragma unroll
-	for (int i = 0; i < SCTP_ADDRESSES; i++) {
-		int taken = judge_listed(&c, &n, at, left);
-
-		if (taken < 0)
-			ANSWER(true);
-		if (!taken)
-			return 0;
-		at += taken;
-		left -= taken;
-	}
-	/* those behind could be any */
-	ANSWER(left >= sizeof(struct sockaddr_in) && judge_unaddressed(&c, &n));
+	l.n.kind = sk->sk_type == SOCK_STREAM ? SOCKET_SCTP_STREAM : SOCKET_SCTP_SEQPACKET;
+	/* as a number, which can be counted with */
+	bpf_probe_read_kernel(&l.at, sizeof(l.at), &ctx[2]);
+	bpf_loop(SCTP_ADDRESSES, listed_step, &l, 0);
+	ANSWER(l.denied || (l.left >= sizeof(struct sockaddr_in) && judge_unaddressed(&l.c, &l.n)));
 }
 
 /* From now on what arrives at this socket is judged for the workload, also where there is no current task. */
@@ -580,7 +580,7 @@ int BPF_PROG(capable, const struct cred *cred, void *ns, int cap, unsigned int o
 	if (!s)
 		ANSWER(true);
 	set_question(s, &c, DOMAIN_CAPABILITY, DECIDE_OTHER, OPERATION_CAPABLE);
-	set_classes(s, &c, false);
+	set_classes(s, c.subject, false);
 	s->flags = WALK_DONE;
 	s->capability = cap;
 	put_bytes(s, &number, 1);

@@ -32,7 +32,7 @@ static __always_inline struct scratch *begin_escape(struct caller *c, u32 escape
 		return NULL;
 	}
 	set_question(s, c, DOMAIN_ESCAPE, DECIDE_OTHER, OPERATION_MOUNT + escape);
-	set_classes(s, c, false);
+	set_classes(s, c->subject, false);
 	s->escape = escape;
 	s->off = NAME_MAX_BYTES;
 	return s;

@@ -65,7 +65,7 @@ static long keep_step(u32 i, struct keep *k)
 	struct subject *who = k->who;
 	u32 n = who->pending_waits;
 
-	if (i >= k->s->waits)
+	if (i >= k->s->judgement.waits)
 		return 1;
 	if (n >= WAITING_LIMIT || (n && who->pending_generation != k->generation)) {
 		count_failure(FAILURE_PENDING);
@@ -73,7 +73,7 @@ static long keep_step(u32 i, struct keep *k)
 		return 1;
 	}
 	barrier_var(n);
-	who->pending_arguments[n & (WAITING_LIMIT - 1)] = k->s->waiting[i & (WAITING_LIMIT - 1)];
+	who->pending_arguments[n & (WAITING_LIMIT - 1)] = k->s->judgement.waiting[i & (WAITING_LIMIT - 1)];
 	who->pending_waits = n + 1;
 	who->pending_generation = k->generation;
 	return 0;

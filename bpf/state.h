@@ -294,10 +294,56 @@ struct {
 #define NAME_SIZE (NAME_MAX_BYTES + 256)
 #define EVENT_SIZE (sizeof(struct event) + 2 * 256 + ARGUMENTS_MAX + NAME_SIZE)
 
+/* --- the tables, in the kernel's way --- */
+
+static __always_inline void *tables_arena(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&arena, &zero);
+}
+
+struct tables { u8 *arena; u32 region; };
+#define TABLES struct tables
+/* Masked to the arena, and to the type's alignment. */
+#define TABLE(type, tables, offset) \
+	(*(type *)((tables).arena + (((tables).region + (offset)) & (ARENA_BYTES - 1) & ~(sizeof(type) - 1))))
+/* Regions begin with a page (agent/kernel/arena.ts), and their headers are shorter: one mask does for all of it. */
+#define HEADER_AT(tables, offset) \
+	(*(u32 *)((tables).arena + ((tables).region & (ARENA_BYTES - 1) & ~4095u) + (offset)))
+#define MATCHER_LOOP _Pragma("clang loop unroll(disable)")
+struct judgement;
+#define WALK_CHAIN chain
+static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
+				 struct judgement *out);
+#include "matcher.h"
+
+/* A global function is verified by itself, once, instead of at each call. flags: posture | WAITING_AUDIT. */
+__noinline u32 walk_chain_at(u32 region, u32 rule, u32 held, u32 flags, struct judgement *out)
+{
+	struct tables t = { tables_arena(), region };
+
+	if (!t.arena || !out)
+		return rule;
+	return walk_chain(t, rule, held, flags & 1, flags & WAITING_AUDIT, out);
+}
+
+static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
+				 struct judgement *out)
+{
+	return walk_chain_at(tables.region, rule, held, (posture != 0) | waiting, out);
+}
+
+/* --- scratch --- */
+
 /* What one program works with, since a stack is 512 bytes. Programs can preempt or interrupt each other
  * on a CPU, so there are several, and each is taken and given back. */
 struct scratch {
 	u32 busy;
+	/* what is to be named, or judged: kernel addresses */
+	u64 object_dentry;
+	u64 object_mount; /* 0 = not known */
+	u64 object_inode; /* whose owner counts; 0 = nobody */
 	/* naming */
 	u32 off;
 	u32 flags;
@@ -310,9 +356,6 @@ struct scratch {
 	u64 hash;
 	u64 sequence; /* of the trees when the name was made */
 	/* the automaton */
-	u32 decision; /* of the first subject class */
-	u32 waiting[WAITING_LIMIT]; /* rules that wait for the new program's arguments */
-	u32 waits;
 	u32 row;
 	u32 at;
 	u32 region;
@@ -337,7 +380,8 @@ struct scratch {
 	u8 count; /* of classes */
 	u8 escape; /* enum escape, of a question in DOMAIN_ESCAPE; then name[] is what the event says */
 	u8 address[16];
-	u16 classes[4];
+	u16 classes[SUBJECT_CLASSES];
+	struct judgement judgement;
 	struct cached fresh; /* a cache entry in the making */
 	struct query query;
 	char name[NAME_SIZE];
@@ -434,46 +478,6 @@ static __always_inline struct scratch *take_scratch(void)
 static __always_inline void give_scratch(struct scratch *s)
 {
 	__sync_lock_test_and_set(&s->busy, 0);
-}
-
-static __always_inline void *tables_arena(void)
-{
-	u32 zero = 0;
-
-	return bpf_map_lookup_elem(&arena, &zero);
-}
-
-/* --- the tables, in the kernel's way --- */
-
-struct tables { u8 *arena; u32 region; };
-#define TABLES struct tables
-/* Masked to the arena, and to the type's alignment. */
-#define TABLE(type, tables, offset) \
-	(*(type *)((tables).arena + (((tables).region + (offset)) & (ARENA_BYTES - 1) & ~(sizeof(type) - 1))))
-/* Regions begin with a page (agent/kernel/arena.ts), and their headers are shorter: one mask does for all of it. */
-#define HEADER_AT(tables, offset) \
-	(*(u32 *)((tables).arena + ((tables).region & (ARENA_BYTES - 1) & ~4095u) + (offset)))
-#define MATCHER_LOOP _Pragma("clang loop unroll(disable)")
-struct judgement;
-#define WALK_CHAIN chain
-static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
-				 struct judgement *out);
-#include "matcher.h"
-
-/* A global function is verified by itself, once, instead of at each call. flags: posture | WAITING_AUDIT. */
-__noinline u32 walk_chain_at(u32 region, u32 rule, u32 held, u32 flags, struct judgement *out)
-{
-	struct tables t = { tables_arena(), region };
-
-	if (!t.arena || !out)
-		return rule;
-	return walk_chain(t, rule, held, flags & 1, flags & WAITING_AUDIT, out);
-}
-
-static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
-				 struct judgement *out)
-{
-	return walk_chain_at(tables.region, rule, held, (posture != 0) | waiting, out);
 }
 
 #endif

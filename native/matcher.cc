@@ -87,7 +87,7 @@ Napi::Value judge(const Napi::CallbackInfo &info) {
   auto id = [&](uint32_t rule) { return rule ? RULE(t, rule, uint32_t, id) : 0; };
   auto action = [&](uint32_t rule) -> uint32_t { return rule ? RULE(t, rule, uint8_t, action) : 0; };
   out[0] = id(j.fired), out[1] = action(j.fired), out[2] = id(j.audit), out[3] = action(j.audit);
-  out[4] = j.decision, out[5] = j.failed;
+  out[4] = j.decisions[0], out[5] = j.failed;
   for (uint32_t i = 0; i < j.waits; i++) out[6 + i] = j.waiting[i];
   return out;
 }

@@ -149,8 +149,8 @@ describe('names that a rule blocks', () => {
     const from = belay.records().length;
     expect((await ask(shell, how, 'hidden.google.com', address)).said).toBe('EPERM');
     expect(arrived).not.toContain('hidden.google.com');
-    const alert = await belay.alert((a) => a.operation === 'dns-query', from);
-    expect(alert).toMatchObject({ rule: 'unnameable', verdict: 'Denied' });
+    const alert = await belay.alert((a) => a.operation === 'dns-query' && a.rule === 'unnameable', from);
+    expect(alert.verdict).toBe('Denied');
     await eventually('the failure is counted', () =>
       belay.records().find((r) => r.type === 'failure' && r.failure === 'FAILURE_QUERY'),
     );

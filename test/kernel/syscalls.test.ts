@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AlertRecord } from '../../agent/event/record.js';
 import {
@@ -47,6 +48,8 @@ let files = 0;
 /** Unlinks a new file and gives what was told of it before what `fence` does was told. */
 async function unlinked(directory = T, program = shell.act): Promise<AlertRecord[]> {
   const path = `${directory}/${++files}`;
+  // what was told a moment ago is counted first, and told later
+  await sleep(1100);
   const from = belay.records().length;
   await shell.run(`echo > ${path}`);
   expect(await shell.doAs(program, 'unlink', path)).toBe('ok');
