@@ -199,6 +199,14 @@ static long climb_step(u32 i, struct walk *w)
 	return prepend(s);
 }
 
+/* The original that the walk ended at. */
+static __always_inline struct original *original_met(struct scratch *s)
+{
+	u64 mount = s->mount; /* 6.1 takes no key from where a global function's argument points */
+
+	return bpf_map_lookup_elem(&originals, &mount);
+}
+
 static __always_inline void put_prefix(struct scratch *s, struct original *o)
 {
 	u32 len, off;
@@ -234,7 +242,7 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 		if (s->home) {
 			bpf_loop(WALK_STEPS, climb_step, &w, 0);
 			if (s->flags & WALK_DONE) {
-				put_prefix(s, bpf_map_lookup_elem(&originals, &s->mount));
+				put_prefix(s, original_met(s));
 				return;
 			}
 		}
@@ -254,7 +262,7 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 		s->flags |= WALK_LONG;
 	if (s->known) {
 		if (s->mount != mount)
-			o = bpf_map_lookup_elem(&originals, &s->mount);
+			o = original_met(s);
 		put_prefix(s, o);
 	}
 }
@@ -347,7 +355,7 @@ static long take_step(u32 i, struct walk *w)
 			s->flags = 0;
 			bpf_loop(WALK_STEPS, walk_step, w, 0);
 			if (s->known)
-				put_prefix(s, bpf_map_lookup_elem(&originals, &s->mount));
+				put_prefix(s, original_met(s));
 		}
 		len = NAME_MAX_BYTES - s->off;
 		if (!(s->flags & WALK_DONE) || len >= PREFIX_MAX) {

@@ -14,7 +14,7 @@ import { Sinks } from '../sink/sinks.js';
 import { visibilityOf } from '../workload/visibility.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
-import { SOURCE as CLUSTER, ClusterFeed } from './cluster.js';
+import type { ClusterFeed } from './cluster.js';
 import { configHelp, configOptions, type Flags, loadConfig, type Settings, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
 import { Serving } from './serving.js';
@@ -24,6 +24,7 @@ const REFRESH_MS = 1000;
 
 const DIRECTORY = 'directory';
 const FILE = 'file';
+const CLUSTER = 'cluster';
 
 /** `belay agent`: the composition root. Policies and workloads go in, enforcement and events come out. */
 export function agentCommand(): Command {
@@ -48,12 +49,12 @@ const posturesOf = ({ filePosture, networkPosture, capabilitiesPosture }: Settin
   capabilities: capabilitiesPosture,
 });
 
-function makeSinks({ sinks, node, spool }: Settings, log: Logger): Sinks {
+async function makeSinks({ sinks, node, spool }: Settings, log: Logger): Promise<Sinks> {
   const onTrouble = (sink: string, trouble: string | undefined) => {
     if (trouble === undefined) log.info({ sink }, 'events reach the sink again');
     else log.warn({ sink, reason: trouble }, 'events do not reach the sink; they wait on disk');
   };
-  return new Sinks(sinks.map((each) => makeSink(each, { node, spool, onTrouble })));
+  return new Sinks(await Promise.all(sinks.map((each) => makeSink(each, { node, spool, onTrouble }))));
 }
 
 async function run(flags: Flags): Promise<void> {
@@ -83,7 +84,7 @@ async function run(flags: Flags): Promise<void> {
   const sink = new JsonLines(settings.output);
   let sinks: Sinks;
   try {
-    sinks = makeSinks(settings, log);
+    sinks = await makeSinks(settings, log);
   } catch (error) {
     log.fatal(error instanceof Error ? error.message : String(error));
     kernel.close();
@@ -149,7 +150,16 @@ async function run(flags: Flags): Promise<void> {
   try {
     if (settings.policies) open.push(followDirectory(settings.policies));
     if (settings.kubernetes) {
-      cluster = new ClusterFeed({ settings, postures: posturesOf(settings), kernel, enforcer, wanted, log });
+      const { ClusterFeed } = await import('./cluster.js');
+      cluster = new ClusterFeed({
+        settings,
+        source: CLUSTER,
+        postures: posturesOf(settings),
+        kernel,
+        enforcer,
+        wanted,
+        log,
+      });
       open.push(cluster);
     }
     open.push(serving);

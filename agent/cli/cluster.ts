@@ -19,9 +19,9 @@ import type { Settings } from './config.js';
 import { VERSION } from './version.js';
 import type { Wanted } from './wanted.js';
 
-export const SOURCE = 'cluster';
-
 export interface ClusterOptions {
+  /** What policies and workloads of the cluster are told as. */
+  readonly source: string;
   readonly settings: Settings;
   readonly postures: Postures;
   readonly kernel: Kernel;
@@ -62,7 +62,7 @@ export class ClusterFeed {
       api,
       log,
       postures,
-      onChange: () => wanted.setPolicies(SOURCE, this.#policies.policies),
+      onChange: () => wanted.setPolicies(options.source, this.#policies.policies),
     });
     this.#report = new ClusterReport({
       ...{ api, log, policies: this.#policies, enforcer: options.enforcer },
@@ -133,7 +133,7 @@ export class ClusterFeed {
 
   #tell(): void {
     if (!this.#complete) return;
-    const { kernel, wanted } = this.#options;
+    const { kernel, wanted, source } = this.#options;
     if (this.#cri.runtime !== undefined) kernel.sandboxFirst = this.#cri.runtime.name === 'containerd';
     const workloads = this.#workloads.of({
       node: this.#node.facts,
@@ -141,6 +141,6 @@ export class ClusterFeed {
       namespaces: this.#namespaces.namespaces,
       containers: this.#cri.containers.values(),
     });
-    wanted.setWorkloads(SOURCE, workloads);
+    wanted.setWorkloads(source, workloads);
   }
 }

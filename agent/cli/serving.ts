@@ -10,7 +10,7 @@ import type { Authorities } from '../serve/authenticate.js';
 import { Health } from '../serve/health.js';
 import { serveHttp } from '../serve/http.js';
 import { KubeAccess } from '../serve/kube-access.js';
-import { Metrics } from '../serve/metrics.js';
+import type { Metrics } from '../serve/metrics.js';
 import type { NodeView } from '../serve/node-view.js';
 import { serve } from '../serve/server.js';
 import type { SinkStats } from '../sink/sink.js';
@@ -38,12 +38,13 @@ export class Serving {
   readonly #health: Health;
   readonly #costs: ProgramCosts;
   readonly #state: NodeState;
-  readonly #metrics: Metrics;
+  /** Where they are served. */
+  #metrics: Metrics | undefined;
   readonly #open: { close(): unknown }[] = [];
 
   constructor(options: ServingOptions) {
     this.#options = options;
-    const { settings, kernel, enforcer, wanted, sinks, cluster } = options;
+    const { settings, kernel, enforcer, wanted, cluster } = options;
     this.#health = new Health({
       detached: () => kernel.detached(),
       rings: () => kernel.ringPositions(),
@@ -54,30 +55,16 @@ export class Serving {
       ...{ settings, kernel, enforcer, wanted, cluster },
       ...{ health: this.#health, costs: this.#costs },
     });
-    this.#metrics = new Metrics({
-      ...{ version: VERSION, kernel: release() },
-      present: () => ({
-        policies: byState(this.#state.policies()),
-        workloads: enforcer.workloads.size,
-        policySets: enforcer.sets,
-        tableBytes: kernel.tableBytes,
-        sinks: sinks.stats,
-        watchers: this.#events.readers,
-        missed: this.#events.missed,
-        maps: kernel.fill(),
-        programs: this.#costs.programs,
-      }),
-    });
   }
 
   record(record: BelayRecord): void {
     this.#events.append(record);
-    this.#metrics.record(record);
+    this.#metrics?.record(record);
   }
 
   /** A change that was told of is in force, after so many seconds. */
   applied(seconds: number): void {
-    this.#metrics.applied(seconds);
+    this.#metrics?.applied(seconds);
   }
 
   /** Everything that was asked for has been put in force. */
@@ -99,10 +86,11 @@ export class Serving {
     const { settings, log } = this.#options;
     const [node, events] = [this.#state, this.#events];
     const { metricsAddress, socket, socketGroup, listenAddress } = settings;
-    if (metricsAddress)
-      this.#open.push(
-        await serveHttp({ address: metricsAddress, metrics: this.#metrics, health: this.#health }),
-      );
+    if (metricsAddress) {
+      this.#metrics = await this.#measure();
+      const health = this.#health;
+      this.#open.push(await serveHttp({ address: metricsAddress, metrics: this.#metrics, health }));
+    }
     try {
       const group = socketGroup === undefined ? undefined : Number(socketGroup);
       const { peer } = loadAddon();
@@ -112,6 +100,26 @@ export class Serving {
       log.error({ socket, why }, 'the unix socket is not served; belay events, top and tree need it');
     }
     if (listenAddress) this.#open.push(await this.#onNetwork(node, listenAddress));
+  }
+
+  /** Metrics, and what it takes to count them. */
+  async #measure(): Promise<Metrics> {
+    const { kernel, enforcer, sinks } = this.#options;
+    const { Metrics } = await import('../serve/metrics.js');
+    return new Metrics({
+      ...{ version: VERSION, kernel: release() },
+      present: () => ({
+        policies: byState(this.#state.policies()),
+        workloads: enforcer.workloads.size,
+        policySets: enforcer.sets,
+        tableBytes: kernel.tableBytes,
+        sinks: sinks.stats,
+        watchers: this.#events.readers,
+        missed: this.#events.missed,
+        maps: kernel.fill(),
+        programs: this.#costs.programs,
+      }),
+    });
   }
 
   async #onNetwork(node: NodeView, address: string) {

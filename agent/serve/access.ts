@@ -45,3 +45,8 @@ export const everything = (who: string): Access => ({
   hides: () => false,
   stands: () => true,
 });
+
+/** What stands behind `Bearer`. */
+export function bearerOf(header: string | undefined): string | undefined {
+  return /^Bearer +([^\s]{1,16384})$/i.exec(header ?? '')?.[1];
+}

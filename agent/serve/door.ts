@@ -9,12 +9,17 @@ const SILENT_MS = 60_000;
 
 /** One entrance for both: a connection that begins as HTTP/2 is gRPC's, any other HTTP/1.1's. */
 export class Door {
-  readonly #grpc: GrpcServer;
+  readonly #makeGrpc: () => Promise<GrpcServer>;
+  #grpc: Promise<GrpcServer> | undefined;
   readonly #http: Server;
   readonly #open = new Set<Socket>();
 
-  constructor(grpc: GrpcServer, answer: (request: IncomingMessage, response: ServerResponse) => void) {
-    this.#grpc = grpc;
+  /** makeGrpc is asked once, when somebody comes who wants it. */
+  constructor(
+    makeGrpc: () => Promise<GrpcServer>,
+    answer: (request: IncomingMessage, response: ServerResponse) => void,
+  ) {
+    this.#makeGrpc = makeGrpc;
     this.#http = createServer({ keepAliveTimeout: 5000, maxHeaderSize: 32 << 10 }, answer);
     this.#http.timeout = SILENT_MS;
   }
@@ -30,15 +35,23 @@ export class Door {
       if (begin === null) return;
       socket.off('readable', look);
       socket.unshift(begin);
-      if (begin.toString('latin1', 0, PREFACE.length) === PREFACE) this.#grpc.take(socket);
+      if (begin.toString('latin1', 0, PREFACE.length) === PREFACE)
+        this.#takeGrpc(socket).catch(() => socket.destroy());
       else this.#http.emit('connection', socket);
     };
     socket.on('readable', look);
   }
 
-  close(): void {
-    this.#grpc.close();
+  async #takeGrpc(socket: Socket): Promise<void> {
+    this.#grpc ??= this.#makeGrpc();
+    const grpc = await this.#grpc;
+    if (!socket.destroyed) grpc.take(socket);
+  }
+
+  async close(): Promise<void> {
     this.#http.closeAllConnections();
+    const grpc = await this.#grpc;
+    grpc?.close();
     for (const socket of this.#open) socket.destroy();
   }
 }

@@ -9,7 +9,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { BelayRecord } from '../event/record.js';
-import { type Access, type Authenticate, type Credentials, Refusal } from './access.js';
+import { type Access, type Authenticate, bearerOf, type Credentials, Refusal } from './access.js';
 import { certificateOf } from './certificate.js';
 import type { Definitions } from './definitions.js';
 import type { Outlet } from './watch.js';
@@ -101,11 +101,6 @@ function credentialsOf(call: {
     certificate: certificateOf(call.getAuthContext().sslPeerCertificate),
     bearer: bearerOf(call.metadata.get('authorization')[0]?.toString()),
   };
-}
-
-/** What stands behind `Bearer`. */
-export function bearerOf(header: string | undefined): string | undefined {
-  return /^Bearer +([^\s]{1,16384})$/i.exec(header ?? '')?.[1];
 }
 
 function outletOf(call: ServerWritableStream<unknown, BelayRecord | object>): Outlet {

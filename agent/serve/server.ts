@@ -4,9 +4,7 @@ import type { Peer } from '../kernel/addon.js';
 import { type Authenticate, everything } from './access.js';
 import { type Authorities, authenticator, unsafe } from './authenticate.js';
 import { belayService } from './belay.js';
-import { Definitions } from './definitions.js';
 import { Door } from './door.js';
-import { GrpcServer } from './grpc.js';
 import { logService, probeService } from './kubearmor.js';
 import { type Listener, listenTcp, listenUnix } from './listen.js';
 import type { NodeView } from './node-view.js';
@@ -44,15 +42,23 @@ export interface Serving {
  * @throws Error when it cannot, or when the address would be open to everyone
  */
 export async function serve({ node, events, log, socket, network }: ServerOptions): Promise<Serving> {
-  const definitions = new Definitions();
   const watch = new Watch({ log: events, node: node.health().node, watchers: MAX_WATCHERS });
   const open: { close(): unknown }[] = [];
   const doorFor = (authenticate: Authenticate): Door => {
-    const grpc = new GrpcServer(authenticate);
-    grpc.add(definitions, 'belay.v1.Belay', belayService(node, watch));
-    grpc.add(definitions, 'feeder.LogService', logService(node, watch));
-    grpc.add(definitions, 'policy.ProbeService', probeService(node));
-    const door = new Door(grpc, (request, response) => {
+    const makeGrpc = async () => {
+      // much code, which an agent that nobody asks does without
+      const [{ GrpcServer }, { Definitions }] = await Promise.all([
+        import('./grpc.js'),
+        import('./definitions.js'),
+      ]);
+      const grpc = new GrpcServer(authenticate);
+      const definitions = new Definitions();
+      grpc.add(definitions, 'belay.v1.Belay', belayService(node, watch));
+      grpc.add(definitions, 'feeder.LogService', logService(node, watch));
+      grpc.add(definitions, 'policy.ProbeService', probeService(node));
+      return grpc;
+    };
+    const door = new Door(makeGrpc, (request, response) => {
       const [path] = (request.url ?? '').split('?');
       if (path === '/v1/events' && request.method === 'GET')
         return void streamHttp(request, response, { watch, authenticate });

@@ -1,9 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BelayRecord } from '../event/record.js';
-import { type Authenticate, Refusal } from './access.js';
+import { type Authenticate, bearerOf, Refusal } from './access.js';
 import { certificateOf } from './certificate.js';
 import { EVERYTHING, type Filter } from './filter.js';
-import { bearerOf } from './grpc.js';
 import type { Outlet, Watch, WatchRequest } from './watch.js';
 
 const STATUS: Readonly<Record<Refusal['kind'], number>> = {

@@ -6,8 +6,6 @@ import { Sink } from './sink.js';
 import type { Transport } from './transport.js';
 import { Elasticsearch } from './transports/elasticsearch.js';
 import { RotatingFile } from './transports/file.js';
-import { KafkaTopic } from './transports/kafka.js';
-import { Otlp } from './transports/otlp.js';
 import { Splunk } from './transports/splunk.js';
 import { StandardOutput } from './transports/standard-output.js';
 import { Syslog } from './transports/syslog.js';
@@ -23,14 +21,17 @@ export interface MakeOptions {
 }
 
 /**
- * The sink that the configuration asks for.
+ * The sink that the configuration asks for. What Kafka and OTLP take is loaded where there is such a sink only.
  * @throws Error when its spool cannot be used
  */
-export function makeSink(settings: SinkSettings, { node, spool, onTrouble }: MakeOptions): Sink {
+export async function makeSink(
+  settings: SinkSettings,
+  { node, spool, onTrouble }: MakeOptions,
+): Promise<Sink> {
   const { name, filter = {}, spoolMiB = DEFAULT_SPOOL_MIB } = settings;
   try {
     return new Sink({
-      ...{ name, node, filter, transport: transportOf(settings) },
+      ...{ name, node, filter, transport: await transportOf(settings) },
       directory: join(spool, name),
       maxBytes: spoolMiB * (1 << 20),
       onTrouble: (trouble) => onTrouble(name, trouble),
@@ -40,7 +41,7 @@ export function makeSink(settings: SinkSettings, { node, spool, onTrouble }: Mak
   }
 }
 
-export function transportOf(settings: SinkSettings): Transport {
+export async function transportOf(settings: SinkSettings): Promise<Transport> {
   const formatName = settings.format ?? 'belay';
   const format = FORMATS[formatName];
   const json = formatName !== 'cef';
@@ -61,12 +62,15 @@ export function transportOf(settings: SinkSettings): Transport {
         format,
       });
     }
-    case 'otlp':
+    case 'otlp': {
+      const { Otlp } = await import('./transports/otlp.js');
       return new Otlp({ url: settings.url, token: settings.token, tls: tlsOf(settings), format });
+    }
     case 'kafka': {
       const { brokers, topic, sasl: mechanism, username, password } = settings;
       const files = tlsOf(settings);
       const tls = settings.tls ?? Object.values(files).some((file) => file !== undefined);
+      const { KafkaTopic } = await import('./transports/kafka.js');
       const sasl = mechanism && username && password && { mechanism, username, password };
       return new KafkaTopic({
         brokers,

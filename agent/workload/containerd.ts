@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { Inventory } from './containerd-inventory.js';
-import { ContainerdSession } from './containerd-session.js';
+import type { ContainerdSession } from './containerd-session.js';
 import type { Workload } from './model.js';
 import { watchPath } from './watch-path.js';
 
@@ -85,6 +85,9 @@ export class ContainerdWorkloads {
   /** One session, from its beginning to its end. */
   async #follow(): Promise<Error | undefined> {
     let why: Error | undefined;
+    // loaded where there is a containerd only: it takes gRPC
+    const { ContainerdSession } = await import('./containerd-session.js');
+    if (this.#closed) return undefined;
     const session = new ContainerdSession(this.#socket, this.#inventory, (error) => {
       why = error;
       this.#wake();

@@ -125,7 +125,7 @@ for (const name of ['kubearmor', 'ecs', 'ocsf', 'cef']) {
 }
 
 const file = join(directory, 'sink.jsonl');
-const made = makeSink(
+const made = await makeSink(
   { name: 'bench', type: 'file', path: file, spoolMiB: 1024 },
   { node: 'worker-17', spool: join(directory, 'spool'), onTrouble: () => {} },
 );

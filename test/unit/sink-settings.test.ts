@@ -29,7 +29,7 @@ sinks:
 - {name: elastic, type: elasticsearch, url: "https://es:9200", index: logs-belay, format: ecs, apiKey: {file: /k}}
 `;
 
-test('every kind of sink can be configured, and the schema agrees', () => {
+test('every kind of sink can be configured, and the schema agrees', async () => {
   const { values, diagnostics } = readConfig(FULL, 'c.yaml');
   expect(diagnostics).toEqual([]);
   expect(values.sinks).toHaveLength(8);
@@ -48,7 +48,7 @@ test('every kind of sink can be configured, and the schema agrees', () => {
   });
   const valid = new Ajv({ allErrors: true, strict: false }).compile(sinksSchema());
   expect(valid(values.sinks), JSON.stringify(valid.errors)).toBe(true);
-  for (const sink of values.sinks ?? []) expect(transportOf(sink).maxEntries).toBeGreaterThan(0);
+  for (const sink of values.sinks ?? []) expect((await transportOf(sink)).maxEntries).toBeGreaterThan(0);
 });
 
 describe('a fault', () => {
@@ -112,7 +112,8 @@ test('what is built can make every kind of sink: Node takes packages apart diffe
     import { readConfig } from './dist/cli/config.js';
     import { transportOf } from './dist/sink/make.js';
     const { values } = readConfig(${JSON.stringify(FULL)}, 'c.yaml');
-    process.stdout.write(String(values.sinks.map(transportOf).length));`;
+    const transports = await Promise.all(values.sinks.map(transportOf));
+    process.stdout.write(String(transports.length));`;
   const cwd = new URL('../..', import.meta.url);
   const options = { cwd, encoding: 'utf8' } as const;
   expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], options)).toBe('8');

@@ -29,8 +29,12 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-function sinkOf(settings: SinkSettings): Sink {
-  const sink = makeSink(settings, { node: 'node-1', spool: join(directory, 'spool'), onTrouble: () => {} });
+async function sinkOf(settings: SinkSettings): Promise<Sink> {
+  const sink = await makeSink(settings, {
+    node: 'node-1',
+    spool: join(directory, 'spool'),
+    onTrouble: () => {},
+  });
   open.push(sink);
   return sink;
 }
@@ -52,7 +56,7 @@ describe('a file', () => {
     sinkOf({ name: 'files', type: 'file', path: join(directory, 'out/events.jsonl'), ...fields });
 
   test('has a line for each record that its filter lets pass', async () => {
-    const sink = fileOf({
+    const sink = await fileOf({
       filter: { types: ['alert'], namespaces: ['sh*'], minSeverity: 5, verdicts: ['Denied'] },
     });
     sink.write(alertOf({ id: 'in' }));
@@ -69,7 +73,7 @@ describe('a file', () => {
   test('goes on where the last agent was cut off, without its half line', async () => {
     const path = join(directory, 'events');
     writeFileSync(path, '{"id":"whole"}\n{"id":"ha');
-    const sink = sinkOf({ name: 'files', type: 'file', path });
+    const sink = await sinkOf({ name: 'files', type: 'file', path });
     write(sink, 0, 1);
     await arrived(sink);
     expect(readFileSync(path, 'utf8')).toMatch(/^\{"id":"whole"\}\n\{"schema".*\n$/);
@@ -114,7 +118,7 @@ describe('rsyslog', () => {
     } as SinkSettings);
 
   test('gets every message over TLS, though it is restarted meanwhile', async () => {
-    const sink = syslogOf('tls');
+    const sink = await syslogOf('tls');
     for (let i = 0; i < 6; i++) {
       write(sink, i * 300, (i + 1) * 300);
       if (i === 2) {
@@ -132,7 +136,7 @@ describe('rsyslog', () => {
   });
 
   test('is not spoken to when its certificate is another’s', async () => {
-    const sink = syslogOf('tls', { name: 'wrong', serverName: 'elsewhere' });
+    const sink = await syslogOf('tls', { name: 'wrong', serverName: 'elsewhere' });
     write(sink, 0, 1);
     await vi.waitFor(() => expect(sink.stats.trouble).toMatch(/altnames|Hostname/), { timeout: 20_000 });
     expect(sink.stats).toMatchObject({ waiting: 1, delivered: 0 });
@@ -142,7 +146,7 @@ describe('rsyslog', () => {
     'takes what attackers write over %s for one message each',
     async (protocol) => {
       const before = rsyslog.lines.length;
-      const sink = syslogOf(protocol, { format: 'cef' });
+      const sink = await syslogOf(protocol, { format: 'cef' });
       HOSTILE.forEach((text, i) => {
         sink.write({ ...hostileOf(text), id: `${protocol}-${i}` });
       });
@@ -195,7 +199,7 @@ describe('over HTTP', () => {
       response.end();
     });
     writeFileSync(join(directory, 'token'), 't0ken\n');
-    const sink = sinkOf({
+    const sink = await sinkOf({
       ...{ name: 'hook', type: 'webhook', url: server.url },
       token: { file: join(directory, 'token') },
     });
@@ -212,7 +216,7 @@ describe('over HTTP', () => {
       if (!bad) lines.push(...body.trim().split('\n'));
       response.writeHead(bad ? 400 : 200).end();
     });
-    const sink = sinkOf({ name: 'hook', type: 'webhook', url: server.url });
+    const sink = await sinkOf({ name: 'hook', type: 'webhook', url: server.url });
     write(sink, 0, 100);
     await arrived(sink);
     expect(idsOf(lines).size).toBe(98);
@@ -234,7 +238,13 @@ describe('over HTTP', () => {
     });
     vi.stubEnv('HEC_TOKEN', 'hec');
     const url = `${server.url}/services/collector/event`;
-    const sink = sinkOf({ name: 'hec', type: 'splunk', url, token: { env: 'HEC_TOKEN' }, index: 'security' });
+    const sink = await sinkOf({
+      name: 'hec',
+      type: 'splunk',
+      url,
+      token: { env: 'HEC_TOKEN' },
+      index: 'security',
+    });
     write(sink, 0, 3);
     await arrived(sink);
     vi.unstubAllEnvs();
@@ -279,7 +289,7 @@ describe('over HTTP', () => {
       busy = false;
       response.end(JSON.stringify({ errors: true, items }));
     });
-    const sink = sinkOf({
+    const sink = await sinkOf({
       name: 'es',
       type: 'elasticsearch',
       url: server.url,
@@ -374,7 +384,7 @@ describe('OTLP', () => {
         error ? reject(error) : resolve(bound),
       ),
     );
-    const sink = sinkOf({ name: 'otlp', type: 'otlp', url: `grpc://127.0.0.1:${port}` });
+    const sink = await sinkOf({ name: 'otlp', type: 'otlp', url: `grpc://127.0.0.1:${port}` });
     write(sink, 0, 50);
     await arrived(sink);
     expect(records).toHaveLength(50);
@@ -405,7 +415,7 @@ describe('OTLP', () => {
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/logs`;
-    const sink = sinkOf({ name: 'otlp', type: 'otlp', url, format: 'ecs' });
+    const sink = await sinkOf({ name: 'otlp', type: 'otlp', url, format: 'ecs' });
     write(sink, 0, 50);
     await arrived(sink);
     expect(records).toHaveLength(50);
@@ -429,7 +439,7 @@ describe('Kafka', () => {
     let requests = 0;
     // NOT_ENOUGH_REPLICAS at first
     broker.fail = () => (++requests === 1 ? 19 : 0);
-    const sink = kafkaOf();
+    const sink = await kafkaOf();
     write(sink, 0, 300);
     await arrived(sink);
     expect(new Set(broker.messages.map(({ headers }) => headers.id)).size).toBe(300);
@@ -442,8 +452,8 @@ test('a sink that hangs holds up neither the others nor who writes', async () =>
   const hanging = createServer(() => {}).listen(0, '127.0.0.1');
   await once(hanging, 'listening');
   const url = `http://127.0.0.1:${(hanging.address() as AddressInfo).port}`;
-  const slow = sinkOf({ name: 'slow', type: 'webhook', url, spoolMiB: 1 });
-  const file = sinkOf({ name: 'file', type: 'file', path: join(directory, 'events') });
+  const slow = await sinkOf({ name: 'slow', type: 'webhook', url, spoolMiB: 1 });
+  const file = await sinkOf({ name: 'file', type: 'file', path: join(directory, 'events') });
   for (let i = 0; i < 5; i++) {
     for (const sink of [slow, file]) write(sink, i * 1000, (i + 1) * 1000);
   }
