@@ -239,8 +239,8 @@ export class Events {
       });
     } catch (error) {
       if (!(error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
-      // another agent's, or this one's whose answer was lost, with an older count
-      await this.#count(told);
+      // another agent's stays as it is; of this one's own, the answer was lost, and the count is an older one
+      if (told.bucket !== undefined) await this.#count(told);
     }
   }
 }
