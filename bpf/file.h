@@ -12,6 +12,43 @@ static __always_inline u32 opened_for(struct file *file)
 	return file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
 }
 
+/* What lies in a layer, where no mount is known. */
+static __noinline bool judge_below(struct scratch *s, struct caller *c, u64 dentry, u64 inode, u32 decide)
+{
+	if (!is_active(c, names_of(decide), decide))
+		return false;
+	return judge_dentry(s, c, dentry, 0, inode, decide, OPERATION_OPEN);
+}
+
+/* The second open of a file in an overlay, that of the layer's own. Where the overlay came after the workload, who made it
+ * is free in what it calls the file, which may be protected where it lies: whoever may not run or map it there may
+ * not open it here either, since no later hook sees more than the overlay's name. */
+static __always_inline bool judge_layer(struct caller *c, struct file *file, u32 decide)
+{
+	u64 over = (u64)BPF_CORE_READ(opened_path(file), dentry), inode = (u64)file->f_inode;
+	u64 dentry = (u64)file->f_path.dentry;
+	struct root_key key = { (u64)PEEK(dentry, over, d_sb), c->subject->home };
+	struct scratch *s;
+	bool denied;
+
+	if (bpf_map_lookup_elem(&roots, &key))
+		return false;
+	/* until 6.8 the path is the overlay's, and only the inode the layer's */
+	if (bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias) && (u64)PEEK(dentry, dentry, d_inode) != inode) {
+		dentry = (u64)BPF_CORE_READ((struct inode *)inode, i_dentry.first);
+		if (!dentry)
+			return false;
+		dentry -= bpf_core_field_offset(struct dentry, d_u.d_alias);
+	}
+	s = take_scratch();
+	if (!s)
+		return true;
+	denied = judge_below(s, c, dentry, inode, decide) || judge_below(s, c, dentry, inode, DECIDE_MAP) ||
+		 (decide == DECIDE_LOAD && judge_below(s, c, dentry, inode, DECIDE_EXEC));
+	give_scratch(s);
+	return denied;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
@@ -19,8 +56,10 @@ int BPF_PROG(file_open, struct file *file)
 
 	if (protects_file(file))
 		ANSWER(true);
-	if (!find_caller(&c) || file->f_mode & FMODE_LAYER)
+	if (!find_caller(&c))
 		return 0;
+	if (file->f_mode & FMODE_LAYER)
+		ANSWER(judge_layer(&c, file, opened_for(file)));
 	if (opens_kernel(&c, file))
 		ANSWER(true);
 	ANSWER(judge_file(&c, file, opened_for(file), OPERATION_OPEN));

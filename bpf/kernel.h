@@ -60,10 +60,13 @@ struct hlist_bl_node { struct hlist_bl_node *next, **pprev; };
 
 struct file_system_type { const char *name; };
 struct super_block { u32 s_dev; unsigned long s_flags; unsigned long s_magic; struct file_system_type *s_type; };
+struct hlist_node { struct hlist_node *next; };
+struct hlist_head { struct hlist_node *first; };
 struct inode {
 	unsigned short i_mode;
 	u32 i_rdev;
 	unsigned long i_ino;
+	struct hlist_head i_dentry;
 	kuid_t i_uid;
 	struct super_block *i_sb;
 };
@@ -74,6 +77,7 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
+	union { struct hlist_node d_alias; } d_u; /* until 7.x */
 };
 struct vfsmount { struct dentry *mnt_root; struct super_block *mnt_sb; };
 struct ns_common { unsigned int inum; };
@@ -109,8 +113,6 @@ struct cred {
 	kernel_cap_t cap_permitted, cap_effective;
 };
 struct upid { int nr; };
-struct hlist_node { struct hlist_node *next; };
-struct hlist_head { struct hlist_node *first; };
 struct pid { unsigned int level; struct hlist_head tasks[4]; struct upid numbers[1]; };
 struct tty_struct;
 typedef struct { int counter; } atomic_t;

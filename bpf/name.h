@@ -77,6 +77,15 @@ static __always_inline struct mount *real_mount(struct vfsmount *mnt)
 	return (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 }
 
+/* What a file was opened by. From 6.8 on that of an overlay's layer, which is also what a mapping holds, has the layer's
+ * path in f_path. */
+static __always_inline struct path *opened_path(struct file *file)
+{
+	if (bpf_core_field_exists(((struct backing_file *)0)->user_path) && BPF_CORE_READ(file, f_mode) & FMODE_LAYER)
+		return (void *)file + bpf_core_field_offset(struct backing_file, user_path);
+	return (void *)file + bpf_core_field_offset(struct file, f_path);
+}
+
 static __always_inline u64 mount_root(u64 mount)
 {
 	return (u64)PEEK(mount, mount, mnt.mnt_root);
@@ -226,6 +235,40 @@ static __always_inline void put_prefix(struct scratch *s, struct original *o)
 	s->off = off;
 }
 
+/* File systems of which there may be many, but whose files are the kernel's: they are called what they are called
+ * everywhere, wherever and however often a workload mounts them. */
+static const struct { u32 magic, length; char place[24]; } usual_places[] = {
+	{ PROC_SUPER_MAGIC, 5, "/proc" },
+	{ SYSFS_MAGIC, 4, "/sys" },
+	{ CGROUP2_SUPER_MAGIC, 14, "/sys/fs/cgroup" },
+	{ BPF_FS_MAGIC, 11, "/sys/fs/bpf" },
+	{ DEBUGFS_MAGIC, 17, "/sys/kernel/debug" },
+	{ TRACEFS_MAGIC, 19, "/sys/kernel/tracing" },
+	{ SECURITYFS_MAGIC, 20, "/sys/kernel/security" },
+	{ BINFMTFS_MAGIC, 24, "/proc/sys/fs/binfmt_misc" },
+};
+
+static __noinline bool put_usual_place(struct scratch *s)
+{
+	u32 magic = PEEK(super_block, PEEK(dentry, s->object_dentry, d_sb), s_magic), off = s->off;
+
+#pragma unroll
+	for (u32 i = 0; i < sizeof(usual_places) / sizeof(*usual_places); i++) {
+		u32 length = usual_places[i].length;
+
+		if (magic != usual_places[i].magic)
+			continue;
+		if (off < length || off > NAME_MAX_BYTES)
+			return false;
+		off = (off - length) & (NAME_MAX_BYTES - 1);
+		bpf_probe_read_kernel(&s->name[off], length, usual_places[i].place);
+		s->off = off;
+		s->flags = WALK_DONE;
+		return true;
+	}
+	return false;
+}
+
 /* One try at the name of a dentry in a mount (0 = which one is not known). */
 static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 {
@@ -245,6 +288,8 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 				put_prefix(s, original_met(s));
 				return;
 			}
+			if (s->flags & WALK_TOP && put_usual_place(s))
+				return;
 		}
 		if (!mount) {
 			s->flags |= WALK_LOST;
@@ -373,6 +418,8 @@ static long take_step(u32 i, struct walk *w)
 			if (bpf_map_update_elem(&originals, &mount, o, BPF_ANY))
 				count_failure(FAILURE_MOUNTS_FULL);
 			/* the first mount of a directory names it; later ones are EEXIST */
+			bpf_map_update_elem(&roots, &key, &mount, BPF_NOEXIST);
+			key.dentry = (u64)BPF_CORE_READ(m, mnt.mnt_sb);
 			bpf_map_update_elem(&roots, &key, &mount, BPF_NOEXIST);
 		}
 		head = (void *)&m->mnt_mounts;

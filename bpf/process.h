@@ -315,15 +315,6 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	ANSWER(judge_drift(&c, &file->f_path, OPERATION_MAP) || judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
 }
 
-/* What a mapped file was opened by. From 6.8 on a mapping of an overlay's file holds the layer's, whose f_path is
- * the layer's as well. */
-static __always_inline struct path *opened_path(struct file *file)
-{
-	if (bpf_core_field_exists(((struct backing_file *)0)->user_path) && BPF_CORE_READ(file, f_mode) & FMODE_LAYER)
-		return (void *)file + bpf_core_field_offset(struct backing_file, user_path);
-	return (void *)file + bpf_core_field_offset(struct file, f_path);
-}
-
 SEC("lsm/file_mprotect")
 int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {

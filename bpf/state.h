@@ -165,7 +165,8 @@ struct {
 
 struct root_key { u64 dentry; u64 home; };
 
-/* Root dentry of an original mount -> the mount, to name what is reached through a later mount. */
+/* Root dentry of an original mount -> the mount, to name what is reached through a later mount. Under the address of its
+ * super block as well, to tell file systems that were there from those that came later. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

@@ -36,7 +36,7 @@ const WAYS: readonly (readonly [string, readonly string[], object])[] = [
   ['kernel_module', ['finit_module', ACTOR], { path: ACTOR }],
   ['kexec', ['kexec', ACTOR], { path: ACTOR }],
   ['kernel_interface', ['write', '/proc/sys/kernel/core_pattern'], { path: '/proc/sys/kernel/core_pattern' }],
-  ['kernel_interface', ['write', `${T}/proc/sys/kernel/modprobe`], { path: `${T}/proc/sys/kernel/modprobe` }],
+  ['kernel_interface', ['write', `${T}/proc/sys/kernel/modprobe`], { path: '/proc/sys/kernel/modprobe' }],
   ['device_node', ['mkblk', `${T}/b`], { path: `${T}/b` }],
   ['device_node', ['mkchr', `${T}/c`], { path: `${T}/c` }],
   ['device_node', ['read', `${T}/disk`], { path: `${T}/disk` }],
