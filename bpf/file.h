@@ -13,7 +13,7 @@ static __always_inline u32 opened_for(struct file *file)
 }
 
 /* What lies in a layer, where no mount is known. */
-static __noinline bool judge_below(struct scratch *s, struct caller *c, u64 dentry, u64 inode, u32 decide)
+static __always_inline bool judge_below(struct scratch *s, struct caller *c, u64 dentry, u64 inode, u32 decide)
 {
 	if (!is_active(c, names_of(decide), decide))
 		return false;
@@ -23,8 +23,9 @@ static __noinline bool judge_below(struct scratch *s, struct caller *c, u64 dent
 /* The second open of a file in an overlay, that of the layer's own. Where the overlay came after the workload, who made it
  * is free in what it calls the file, which may be protected where it lies: whoever may not run or map it there may
  * not open it here either, since no later hook sees more than the overlay's name. */
-static __always_inline bool judge_layer(struct caller *c, struct file *file, u32 decide)
+static __noinline bool judge_layer(struct caller *c, struct file *file)
 {
+	u32 decide = opened_for(file);
 	u64 over = (u64)BPF_CORE_READ(opened_path(file), dentry), inode = (u64)file->f_inode;
 	u64 dentry = (u64)file->f_path.dentry;
 	struct root_key key = { (u64)PEEK(dentry, over, d_sb), c->subject->home };
@@ -52,14 +53,18 @@ static __always_inline bool judge_layer(struct caller *c, struct file *file, u32
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
-	struct caller c = {};
+	struct caller c;
 
 	if (protects_file(file))
 		ANSWER(true);
 	if (!find_caller(&c))
 		return 0;
-	if (file->f_mode & FMODE_LAYER)
-		ANSWER(judge_layer(&c, file, opened_for(file)));
+	if (file->f_mode & FMODE_LAYER) {
+		/* a copy, so that c itself need not be in memory */
+		struct caller copy = c;
+
+		ANSWER(judge_layer(&copy, file));
+	}
 	if (opens_kernel(&c, file))
 		ANSWER(true);
 	ANSWER(judge_file(&c, file, opened_for(file), OPERATION_OPEN));
