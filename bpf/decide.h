@@ -175,7 +175,8 @@ static __always_inline void set_question(struct scratch *s, struct caller *c, u3
 	s->decide = decide;
 	s->operation = operation;
 	s->event_flags = 0;
-	if (decide == DECIDE_WRITE || decide == DECIDE_MOVE || (decide == DECIDE_MAP && operation != OPERATION_MAP && operation != OPERATION_OPEN))
+	if (decide == DECIDE_WRITE || decide == DECIDE_MOVE ||
+	    (decide == DECIDE_MAP && operation != OPERATION_MAP && operation != OPERATION_OPEN))
 		s->event_flags = EVENT_WRITE;
 	s->flags = 0;
 	s->held = 0;
@@ -307,7 +308,7 @@ static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentr
 			return STANDING_IGNORED;
 		return S_ISREG(PEEK(inode, inode, i_mode)) ? STANDING_UNNAMED : STANDING_IGNORED;
 	}
-	/* deleted: its old name says nothing of what would run; that of a layer's was never looked up by anybody */
+	/* deleted: its old name says nothing of what would run; without a mount it is a layer's, whose name counts */
 	if (decide == DECIDE_EXEC && mount && !PEEK(dentry, dentry, d_hash.pprev) && dentry != mount_root(mount))
 		return STANDING_UNNAMED;
 	return STANDING_NAMED;

@@ -34,7 +34,8 @@ static __noinline bool judge_layer(struct caller *c, struct file *file)
 
 	if (bpf_map_lookup_elem(&roots, &key))
 		return false;
-	/* until 6.8 the path is the overlay's, and only the inode the layer's */
+	/* Until 6.8 the path is the overlay's, and only the inode the layer's. The overlay holds a dentry of it; of several (hard
+	 * links) any may be met. Without one there is no name to judge by, and it passes, as what is lost does. */
 	if (bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias) && (u64)PEEK(dentry, dentry, d_inode) != inode) {
 		dentry = (u64)BPF_CORE_READ((struct inode *)inode, i_dentry.first);
 		if (!dentry)
