@@ -2,7 +2,7 @@
 // Prints what failed, a line for each report, and `N passed, M failed` at the end; exits 1 if anything failed.
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, stripVTControlCharacters } from 'node:util';
 
 const { values, positionals } = parseArgs({
   options: { 'also-failed': { type: 'string', default: '0' } },
@@ -10,6 +10,12 @@ const { values, positionals } = parseArgs({
 });
 const folder = positionals[0];
 if (folder === undefined) throw new Error('usage: summary.mjs [--also-failed N] FOLDER');
+
+/** The first lines of what a failed test said, without colours, so that it can be judged from the last lines of a log. */
+function why({ failureMessages = [] }) {
+  const lines = stripVTControlCharacters(failureMessages.join('\n')).split('\n').filter((line) => line.trim() !== '');
+  return lines.slice(0, 12).map((line) => `\n    ${line.slice(0, 200)}`).join('');
+}
 
 /** A report that cannot be read is a run that died: it counts as one failure. */
 function count(file) {
@@ -20,7 +26,7 @@ function count(file) {
     return { passed: 0, failed: 1, skipped: 0, failures: ['(the run ended without a report)'] };
   }
   const tests = report.testResults.flatMap((suite) => suite.assertionResults);
-  const failures = tests.filter((test) => test.status === 'failed').map((test) => test.fullName);
+  const failures = tests.filter((test) => test.status === 'failed').map((test) => `${test.fullName}${why(test)}`);
   // a file that fails outside its tests: it does not load, or a hook throws
   for (const suite of report.testResults) {
     if (suite.status === 'failed' && !suite.assertionResults.some((test) => test.status === 'failed'))

@@ -17,6 +17,9 @@ const BACKOFF_MS = { least: 100, most: 5000 };
 /** A session that held this long is no part of a row of failures. */
 const STABLE_MS = 10_000;
 
+/** How long the first list is waited for, from when it can be asked for: what loads slowly is no containerd that hangs. */
+const FIRST_LIST_MS = 15_000;
+
 /**
  * The list is read anew so long after connecting, because containerd does not say when a subscription has begun;
  * and from then on this often, should an event have been lost.
@@ -41,7 +44,7 @@ export class ContainerdWorkloads {
   #wake: () => void = () => {};
   #settle: () => void = () => {};
 
-  /** Resolves when containerd has been listed, or the first attempt failed. */
+  /** Resolves when containerd has been listed, the first attempt failed, or it took too long. */
   readonly attempted: Promise<void>;
 
   constructor({ socket, log, onChange }: ContainerdOptions) {
@@ -88,6 +91,7 @@ export class ContainerdWorkloads {
     // loaded where there is a containerd only: it takes gRPC
     const { ContainerdSession } = await import('./containerd-session.js');
     if (this.#closed) return undefined;
+    const patience = setTimeout(() => this.#settle(), FIRST_LIST_MS);
     const session = new ContainerdSession(this.#socket, this.#inventory, (error) => {
       why = error;
       this.#wake();
@@ -101,6 +105,7 @@ export class ContainerdWorkloads {
       if (this.#closed || why !== undefined) break;
       wait = RELIST_MS.later;
     }
+    clearTimeout(patience);
     this.#session = undefined;
     session.close();
     return why;

@@ -29,9 +29,6 @@ export class WorkloadsFault extends Error {
   }
 }
 
-/** How long the first `onChange` waits for containerd's list, in milliseconds; one that is not there is not waited for. */
-const FIRST_LIST_MS = 15_000;
-
 /**
  * Keeps the workloads of a file, and of the containerd it names, up to date. A file that becomes unreadable or wrong is
  * logged, and what it said before stays.
@@ -61,12 +58,7 @@ class WorkloadWatch {
     const read = this.#read();
     if (read === undefined || hasErrors(read)) throw new WorkloadsFault(read?.diagnostics ?? []);
     this.#adopt(read);
-    let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, FIRST_LIST_MS);
-    });
-    await Promise.race([this.#containerd?.attempted, patience]);
-    clearTimeout(timer);
+    await this.#containerd?.attempted;
     this.#started = true;
     this.#tell();
     this.#watcher = watchPath(this.#options.file, () => this.#reload());
