@@ -238,6 +238,7 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define EPERM 1
 #define ENOMEM 12
 #define EACCES 13
+#define EEXIST 17
 
 #define AF_UNSPEC 0
 #define AF_UNIX 1

@@ -379,6 +379,15 @@ static __always_inline u64 list_mount(struct list_head *child)
 	return (u64)child - bpf_core_field_offset(struct mount, mnt_child);
 }
 
+/* The first mount of a directory names it. */
+static __always_inline void note_root(struct root_key *key, u64 *mount)
+{
+	long error = bpf_map_update_elem(&roots, key, mount, BPF_NOEXIST);
+
+	if (error && error != -EEXIST)
+		count_failure(FAILURE_MOUNTS_FULL);
+}
+
 /* Visits the mount tree of a namespace, parents before children, one mount or one step up per call. */
 static long take_step(u32 i, struct walk *w)
 {
@@ -417,10 +426,9 @@ static long take_step(u32 i, struct walk *w)
 			key.home = s->home;
 			if (bpf_map_update_elem(&originals, &mount, o, BPF_ANY))
 				count_failure(FAILURE_MOUNTS_FULL);
-			/* the first mount of a directory names it; later ones are EEXIST */
-			bpf_map_update_elem(&roots, &key, &mount, BPF_NOEXIST);
+			note_root(&key, &mount);
 			key.dentry = (u64)BPF_CORE_READ(m, mnt.mnt_sb);
-			bpf_map_update_elem(&roots, &key, &mount, BPF_NOEXIST);
+			note_root(&key, &mount);
 		}
 		head = (void *)&m->mnt_mounts;
 		next = BPF_CORE_READ(m, mnt_mounts.next);

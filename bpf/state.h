@@ -169,7 +169,7 @@ struct root_key { u64 dentry; u64 home; };
  * super block as well, to tell file systems that were there from those that came later. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct root_key);
 	__type(value, u64);
