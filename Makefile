@@ -82,6 +82,9 @@ bench: build ## what enforcement costs, in instructions (KERNEL=, default 6.12)
 bench-scale: build ## what 5000 nodes with 500 policies ask of the API server, in virtual time (NODES=, POLICIES=)
 	@node --max-old-space-size=8000 test/bench/scale.mjs $(or $(NODES),5000) $(or $(POLICIES),500)
 
+bench-k8s: build ## an agent of a real cluster: from applying to enforced, memory, processor (KERNEL=, default 6.12)
+	@BELAY_BENCH=1 test/cluster/suite $(or $(KERNEL),6.12) -- bench
+
 bench-events: build ## the user-space half of events: records per second, bytes, memory, on this host
 	@node test/bench/events.mjs
 
@@ -112,7 +115,7 @@ clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_m
 	rm -rf build dist native/build $(abi)
 
 .PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-stays test-cluster test-delivery test-native-asan \
-  bench bench-scale bench-events vm lint check manifests fmt crds clean
+  bench bench-scale bench-k8s bench-events vm lint check manifests fmt crds clean
 
 # ---- what is built from what
 

@@ -93,7 +93,8 @@ export class Cluster {
   readonly agent: Agent;
   readonly #programs: string;
   readonly #folder: string;
-  readonly #daemons: readonly Daemon[];
+  readonly #daemons: Daemon[];
+  readonly #startApi: () => Promise<Daemon>;
   readonly #exec: Exec;
 
   private constructor(
@@ -101,11 +102,13 @@ export class Cluster {
     folder: string,
     kubeconfig: string,
     machine: Machine,
-    daemons: readonly Daemon[],
+    daemons: Daemon[],
+    startApi: () => Promise<Daemon>,
   ) {
     this.#programs = programs;
     this.#folder = folder;
     this.#daemons = daemons;
+    this.#startApi = startApi;
     this.machine = machine;
     this.kubeconfig = kubeconfig;
     this.kube.loadFromFile(kubeconfig);
@@ -132,10 +135,14 @@ export class Cluster {
       machine.catch(() => {});
       const etcd = await startEtcd(folder);
       daemons.push(etcd.daemon);
-      daemons.push(apiServer({ options, programs, folder, pki, admin, apiPort, etcd }));
-      await until(() => answers(`${server}/readyz`, pki.ca, admin), daemons);
+      const startApi = async () => {
+        const daemon = apiServer({ options, programs, folder, pki, admin, apiPort, etcd });
+        await until(() => answers(`${server}/readyz`, pki.ca, admin), [etcd.daemon, daemon]);
+        return daemon;
+      };
+      daemons.push(await startApi());
       daemons.push(...managers(programs, folder, pki, kubeconfig));
-      const cluster = new Cluster(programs, folder, kubeconfig, await machine, daemons);
+      const cluster = new Cluster(programs, folder, kubeconfig, await machine, daemons, startApi);
       await cluster.#ready();
       return cluster;
     } catch (error) {
@@ -161,6 +168,17 @@ export class Cluster {
       );
     } catch (error) {
       throw new Error(`the node is not ready: ${error}\nkubelet:\n${this.machine.log('kubelet')}`);
+    }
+  }
+
+  /** Kills the API server, and starts another when `meanwhile` is over. */
+  async withoutApi(meanwhile: () => Promise<void>): Promise<void> {
+    const at = this.#daemons.findIndex(({ name }) => name === 'kube-apiserver');
+    await this.#daemons[at].stop();
+    try {
+      await meanwhile();
+    } finally {
+      this.#daemons[at] = await this.#startApi();
     }
   }
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../kernel/harness.js';
 import { Cluster, clusterPrograms } from './cluster.js';
 
 const PASSWD = '/etc/passwd';
@@ -96,13 +97,13 @@ describe.skipIf(clusterPrograms() === undefined)('policies of a cluster', () => 
       labels: { app: 'web' },
       spec: { initContainers: [first('init')], containers: [first('main')] },
     });
-    const denied = await until(async () => {
+    const denied = await eventually('the init container ends', async () => {
       const { status } = await cluster.core.readNamespacedPod({ namespace: 'default', name: 'first' });
       return status?.initContainerStatuses?.[0].state?.terminated?.exitCode;
     });
     expect(denied).toBe(13);
     const debug = await cluster.debug('web', 'debugger', 'localhost/act:1', ['/first', '/secret']);
-    const ended = await until(async () => {
+    const ended = await eventually('the ephemeral container ends', async () => {
       const { status } = await cluster.core.readNamespacedPod({ namespace: 'default', name: 'web' });
       return status?.ephemeralContainerStatuses?.find((s) => s.name === 'debugger')?.state?.terminated
         ?.exitCode;
@@ -189,7 +190,9 @@ describe.skipIf(clusterPrograms() === undefined)('policies of a cluster', () => 
   it('stay as they were where a new version cannot be used', async () => {
     const exploding = `file: {matchPatterns: [{pattern: "/**/*a${'?'.repeat(30)}"}]}`;
     cluster.apply(policy('secret', onWeb(exploding)));
-    await until(() => (/the policy is rejected/.test(cluster.agent.log) ? true : undefined));
+    await eventually('it is rejected', () =>
+      /the policy is rejected/.test(cluster.agent.log) ? true : undefined,
+    );
     expect(await reads('web', PASSWD)).toBe('denied');
     cluster.apply(policy('secret', onWeb(file(PASSWD))));
   });
@@ -205,13 +208,3 @@ describe.skipIf(clusterPrograms() === undefined)('policies of a cluster', () => 
     await becomes('read', 'web', GROUP);
   });
 });
-
-async function until<T>(probe: () => T | undefined | Promise<T | undefined>): Promise<T> {
-  const end = performance.now() + 120_000;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined) return found;
-    if (performance.now() > end) throw new Error('not within two minutes');
-    await sleep(100);
-  }
-}

@@ -35,12 +35,12 @@ export const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 /** Waits until `probe` has an answer. For what takes time, never for what might be wrong the first time. */
 export async function eventually<R>(
   what: string,
-  probe: () => R | undefined,
+  probe: () => R | undefined | Promise<R | undefined>,
   deadline = DEADLINE_MS,
 ): Promise<R> {
   const end = performance.now() + deadline;
   for (;;) {
-    const result = probe();
+    const result = await probe();
     if (result !== undefined) return result;
     if (performance.now() > end) throw new Error(`${what}: not within ${deadline} ms`);
     await sleep(20);

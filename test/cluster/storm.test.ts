@@ -1,0 +1,255 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KubernetesObjectApi, PatchStrategy } from '@kubernetes/client-node';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../kernel/harness.js';
+import { Cluster, clusterPrograms, NODE } from './cluster.js';
+
+/** Each run of pods has so many; a node of 3 GiB bears 200 that end at once, in some 25 minutes. */
+const PODS = Number(process.env.BELAY_CLUSTER_PODS ?? 30);
+const API_AWAY_S = Number(process.env.BELAY_API_AWAY_SECONDS ?? 300);
+const NAMESPACES = 100;
+const POLICIES = 1000;
+
+const denies = (name: string, namespace: string, path: string) => ({
+  apiVersion: 'security.belay.dev/v1',
+  kind: 'WorkloadPolicy',
+  metadata: { name, namespace },
+  spec: { file: { matchPaths: [{ path }] } },
+});
+/** Exit status EACCES: its first act was denied. */
+const DENIED = 13;
+const first = { image: 'localhost/act:1', command: ['/first', '/secret'] };
+
+describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
+  let cluster: Cluster;
+  let objects: KubernetesObjectApi;
+
+  beforeAll(async () => {
+    cluster = await Cluster.start();
+    cluster.install();
+    objects = KubernetesObjectApi.makeApiClient(cluster.kube);
+    await cluster.agent.start(['--unknown-posture', 'block']);
+  });
+  afterAll(async () => {
+    await cluster?.agent.stop();
+    await cluster?.stop();
+  });
+  afterEach(async () => {
+    await cluster.core.deleteCollectionNamespacedPod({ namespace: 'default' });
+  });
+
+  const apply = (object: ReturnType<typeof denies>) =>
+    objects.patch(object, undefined, undefined, 'test', true, PatchStrategy.ServerSideApply);
+
+  /** Of pods that were started in bursts of `burst`: how each one's first act ended; `refused` before it had one. */
+  async function outcomes(prefix: string, burst: number, namespace = 'default'): Promise<string[]> {
+    const names = Array.from({ length: PODS }, (_, i) => `${prefix}-${i}`);
+    for (let i = 0; i < PODS; i += burst) {
+      const some = names.slice(i, i + burst);
+      await Promise.all(some.map((name) => cluster.create(name, { ...first, namespace })));
+      for (const name of some) await cluster.ended(name, namespace);
+    }
+    return Promise.all(
+      names.map(async (name) => {
+        const main = (await cluster.ended(name, namespace)).get('main')?.state;
+        const { exitCode, reason } = main?.terminated ?? {};
+        return exitCode === undefined || reason === 'StartError' ? 'refused' : String(exitCode);
+      }),
+    );
+  }
+
+  it('has pods whose first act succeeds where no policy is', async () => {
+    await cluster.create('control', first);
+    expect((await cluster.ended('control')).get('main')?.state?.terminated?.exitCode).toBe(0);
+  });
+
+  it(`denies the first act of each of ${PODS} pods, one after another`, async () => {
+    await apply(denies('secret', 'default', '/secret'));
+    await eventually('the policy is known', () => known('secret'), 60_000);
+    expect(new Set(await outcomes('single', 1))).toEqual(new Set([String(DENIED)]));
+  }, 3600_000);
+
+  it(`denies the first act of each of ${PODS} pods, in bursts`, async () => {
+    expect(new Set(await outcomes('burst', 10))).toEqual(new Set([String(DENIED)]));
+  }, 3600_000);
+
+  it('denies it in a namespace that is made and marked in the same second', async () => {
+    cluster.kubectl(
+      ['apply', '-f', '-'],
+      JSON.stringify({
+        apiVersion: 'security.belay.dev/v1',
+        kind: 'ClusterWorkloadPolicy',
+        metadata: { name: 'everywhere' },
+        spec: {
+          selector: { matchExpressions: [{ key: 'namespace', operator: 'NotIn', values: ['default'] }] },
+          action: 'Allow',
+          file: { matchPaths: [{ path: '/first' }] },
+          process: { matchPaths: [{ path: '/first' }] },
+        },
+      }),
+    );
+    await eventually('the policy is known', () => known('everywhere'), 60_000);
+    for (let i = 0; i < 5; i++) {
+      const namespace = `marked-${i}`;
+      await cluster.namespace(namespace);
+      cluster.kubectl(['annotate', 'namespace', namespace, 'kubearmor-file-posture=block']);
+      await cluster.create('first', { ...first, namespace });
+      expect((await cluster.ended('first', namespace)).get('main')?.state?.terminated?.exitCode).toBe(DENIED);
+    }
+    cluster.kubectl(['delete', 'clusterworkloadpolicy', 'everywhere']);
+  }, 600_000);
+
+  it('lets no first act succeed while agents are killed and started all the time', async () => {
+    let storming = true;
+    let kills = 0;
+    const storm = (async () => {
+      while (storming) {
+        await sleep(Math.random() * 30_000);
+        await cluster.agent.kill();
+        kills++;
+        await sleep(Math.random() * 2000);
+        await cluster.agent.launch(['--unknown-posture', 'block']);
+      }
+    })();
+    const ended = await outcomes('storm', 5).finally(() => {
+      storming = false;
+    });
+    await storm;
+    await cluster.agent.kill();
+    await cluster.agent.start(['--unknown-posture', 'block']);
+    console.log(`${kills} kills: ${ended.toSorted().join(' ')}`);
+    // 1, 126, 127, 128: what the runtime says when the program may not start
+    expect(ended).not.toContain('0');
+    expect(kills).toBeGreaterThan(2);
+    expect(ended.filter((each) => each === String(DENIED)).length).toBeGreaterThan(0);
+    await cluster.create('after', first);
+    expect((await cluster.ended('after')).get('main')?.state?.terminated?.exitCode).toBe(DENIED);
+  }, 3600_000);
+
+  it(`holds for ${API_AWAY_S} s without the API server, and then takes up what changed`, async () => {
+    await cluster.pod('steady');
+    const container = await cluster.machine.run(
+      `ctr -n k8s.io tasks ls | awk '$3 == "RUNNING" {print $1}' | while read -r id; do
+         ctr -n k8s.io containers info "$id" | grep -q '"io.kubernetes.pod.name": "steady"' && echo "$id"; done`,
+    );
+    const reads = async (path: string) => {
+      const tries = container.output
+        .trim()
+        .split('\n')
+        .map((id) => `ctr -n k8s.io tasks exec --exec-id x$RANDOM ${id} cat ${path} 2>&1`);
+      return (await cluster.machine.run(tries.join('; '))).output;
+    };
+    await apply(denies('passwd', 'default', '/etc/passwd'));
+    await eventually(
+      'it is denied',
+      async () => /denied/.test(await reads('/etc/passwd')) || undefined,
+      120_000,
+    );
+    const from = performance.now();
+    await cluster.withoutApi(async () => {
+      while (performance.now() - from < API_AWAY_S * 1000) {
+        expect(await reads('/etc/passwd')).toMatch(/denied/);
+        expect(await reads('/etc/group')).toMatch(/root:/);
+        await sleep(20_000);
+      }
+    });
+    await cluster.when('steady', undefined, 'is there', () => true);
+    await apply(denies('group', 'default', '/etc/group'));
+    cluster.kubectl(['delete', 'workloadpolicy', 'passwd']);
+    await eventually(
+      'it is denied',
+      async () => /denied/.test(await reads('/etc/group')) || undefined,
+      120_000,
+    );
+    await eventually('it is not', async () => /root:/.test(await reads('/etc/passwd')) || undefined, 120_000);
+  }, 3600_000);
+
+  it(`takes ${POLICIES} policies in ${NAMESPACES} namespaces at once, in bounded memory`, async () => {
+    const before = await resident();
+    const all = Array.from({ length: POLICIES }, (_, i) =>
+      denies(`p-${i}`, `crowd-${i % NAMESPACES}`, `/etc/belay-${i}/secret`),
+    );
+    for (let i = 0; i < NAMESPACES; i++) {
+      await cluster.core.createNamespace({ body: { metadata: { name: `crowd-${i}` } } });
+    }
+    await Promise.all(
+      [0, NAMESPACES - 1].map(async (i) => {
+        const namespace = `crowd-${i}`;
+        await eventually('pods can be made', async () => {
+          await cluster.core.readNamespacedServiceAccount({ namespace, name: 'default' });
+          return true;
+        });
+        await cluster.pod('crowded', { namespace });
+      }),
+    );
+    await Promise.all(all.map(apply));
+    const wanted = new Set([0, NAMESPACES - 1]);
+    await eventually(
+      'all are known, and those that reach a pod here are told to be in force',
+      async () => {
+        const status = await nodeStatus();
+        const here = all.filter((_, i) => wanted.has(i % NAMESPACES)).length;
+        // besides those of the tests before
+        return status.policies >= POLICIES && Object.keys(status.enforced ?? {}).length >= here
+          ? true
+          : undefined;
+      },
+      300_000,
+    );
+    for (const i of wanted) {
+      const namespace = `crowd-${i}`;
+      await apply(denies('p-last', namespace, '/etc/passwd'));
+      await eventually(
+        'the last is in force',
+        async () => {
+          const { output } = await cluster.exec('crowded', ['cat', '/etc/passwd'], { namespace });
+          return output.includes('denied') || undefined;
+        },
+        120_000,
+      );
+    }
+    const after = await resident();
+    console.log(`resident: ${before} MiB before, ${after} MiB with ${POLICIES} policies`);
+    expect(after).toBeLessThan(200);
+  }, 1800_000);
+
+  it('enforces what was written last, whoever wrote', async () => {
+    await cluster.pod('contended', { namespace: 'crowd-0' });
+    const paths = ['/etc/passwd', '/etc/group', '/etc/hostname', '/etc/hosts'];
+    for (let round = 0; round < 10; round++) {
+      await Promise.all(paths.map((path) => apply(denies('contended', 'crowd-0', path))));
+    }
+    cluster.kubectl(['delete', 'workloadpolicy', '-n', 'crowd-0', 'p-last']);
+    await apply(denies('contended', 'crowd-0', '/etc/group'));
+    const read = async (path: string) =>
+      (await cluster.exec('contended', ['cat', path], { namespace: 'crowd-0' })).output;
+    await eventually(
+      'the last holds',
+      async () => /denied/.test(await read('/etc/group')) || undefined,
+      60_000,
+    );
+    for (const path of ['/etc/passwd', '/etc/hostname', '/etc/hosts']) {
+      await eventually('no other does', async () => !/denied/.test(await read(path)) || undefined, 60_000);
+    }
+  }, 600_000);
+
+  const nodeStatus = async () => {
+    const { items } = JSON.parse(cluster.kubectl(['get', 'nodeenforcements', '-o', 'json']));
+    return items.find(({ metadata }: { metadata: { name: string } }) => metadata.name === NODE).status;
+  };
+
+  /** Whether the agent has this policy: it tells of those that reach nothing in numbers only. */
+  const known = async (name: string) => {
+    const kind = name === 'everywhere' ? 'clusterworkloadpolicies' : 'workloadpolicies';
+    const policy = JSON.parse(cluster.kubectl(['get', kind, name, '-o', 'json']));
+    return policy.status?.observedGeneration === policy.metadata.generation || undefined;
+  };
+
+  /** Of the agent, in MiB, its programs' shared pages included. */
+  const resident = async () => {
+    const { output } = await cluster.machine.run(
+      `for p in /proc/[0-9]*; do grep -qz -- --kubernetes "$p/cmdline" 2>/dev/null && grep VmRSS "$p/status"; done`,
+    );
+    return Math.max(...output.split('\n').map((line) => Number(/(\d+) kB/.exec(line)?.[1] ?? 0))) >> 10;
+  };
+});
