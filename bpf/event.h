@@ -244,6 +244,7 @@ enum failure {
 	FAILURE_DRIFT, /* the root is no overlay, so what changed on it cannot be told from the image: passes as unchanged */
 	FAILURE_SENDER, /* no memory for who sends: sending is refused */
 	FAILURE_QUERY, /* what is sent to port 53 is no query that can be read: denied where any rule could apply */
+	FAILURE_ALIASES, /* before 6.8, a file in a layer of a workload's own overlay has more names than are looked at: denied */
 	FAILURE_COUNT,
 };
 

@@ -5,6 +5,8 @@
 
 #include "decide.h"
 
+#define ALIASES 64 /* names of one file that are looked at */
+
 static __always_inline u32 opened_for(struct file *file)
 {
 	if (file->f_flags & FMODE_EXEC_FLAG)
@@ -18,6 +20,31 @@ static __always_inline bool judge_below(struct scratch *s, struct caller *c, u64
 	if (!is_active(c, names_of(decide), decide))
 		return false;
 	return judge_dentry(s, c, dentry, 0, inode, decide, OPERATION_OPEN);
+}
+
+static __always_inline bool judge_in_layer(struct scratch *s, struct caller *c, u64 dentry, u64 inode, u32 decide)
+{
+	return judge_below(s, c, dentry, inode, decide) || judge_below(s, c, dentry, inode, DECIDE_MAP) ||
+	       (decide == DECIDE_LOAD && judge_below(s, c, dentry, inode, DECIDE_EXEC));
+}
+
+/* Until 6.8 the path is the overlay's, and only the inode the layer's, by whose cached names (hard links) it is judged, by
+ * all of them: which one leads here nobody says. Without any there is nothing to judge by, and it passes, as what is lost does. */
+static __always_inline bool judge_aliases(struct scratch *s, struct caller *c, u64 inode, u32 decide)
+{
+	struct hlist_node *alias = BPF_CORE_READ((struct inode *)inode, i_dentry.first);
+
+	for (u32 i = 0; i < ALIASES && alias; i++) {
+		u64 dentry = (u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias);
+
+		if (judge_in_layer(s, c, dentry, inode, decide))
+			return true;
+		alias = BPF_CORE_READ(alias, next);
+	}
+	if (!alias)
+		return false;
+	count_failure(FAILURE_ALIASES);
+	return true;
 }
 
 /* The second open of a file in an overlay, that of the layer's own. Where the overlay came after the workload, who made it
@@ -34,21 +61,30 @@ static __noinline bool judge_layer(struct caller *c, struct file *file)
 
 	if (bpf_map_lookup_elem(&roots, &key))
 		return false;
-	/* Until 6.8 the path is the overlay's, and only the inode the layer's. The overlay holds a dentry of it; of several (hard
-	 * links) any may be met. Without one there is no name to judge by, and it passes, as what is lost does. */
-	if (bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias) && (u64)PEEK(dentry, dentry, d_inode) != inode) {
-		dentry = (u64)BPF_CORE_READ((struct inode *)inode, i_dentry.first);
-		if (!dentry)
-			return false;
-		dentry -= bpf_core_field_offset(struct dentry, d_u.d_alias);
-	}
 	s = take_scratch();
 	if (!s)
 		return true;
-	denied = judge_below(s, c, dentry, inode, decide) || judge_below(s, c, dentry, inode, DECIDE_MAP) ||
-		 (decide == DECIDE_LOAD && judge_below(s, c, dentry, inode, DECIDE_EXEC));
+	if (bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias) && (u64)PEEK(dentry, dentry, d_inode) != inode)
+		denied = judge_aliases(s, c, inode, decide);
+	else
+		denied = judge_in_layer(s, c, dentry, inode, decide);
 	give_scratch(s);
 	return denied;
+}
+
+/* What a workload mounts anew was not there at the start, even if its super block lies where such a one did: the overlays of
+ * containers that have ended are the node's. */
+SEC("lsm/sb_alloc_security")
+int BPF_PROG(sb_alloc_security, struct super_block *sb)
+{
+	struct caller c = {};
+	struct root_key key = { (u64)sb };
+
+	if (!find_caller(&c))
+		return 0;
+	key.home = c.subject->home;
+	bpf_map_delete_elem(&roots, &key);
+	return 0;
 }
 
 SEC("lsm/file_open")

@@ -382,7 +382,7 @@ static __always_inline u64 list_mount(struct list_head *child)
 /* The first mount of a directory names it. */
 static __always_inline void note_root(struct root_key *key, u64 *mount)
 {
-	long error = bpf_map_update_elem(&roots, key, mount, BPF_NOEXIST);
+	int error = bpf_map_update_elem(&roots, key, mount, BPF_NOEXIST); /* 6.1 leaves the upper half 0 */
 
 	if (error && error != -EEXIST)
 		count_failure(FAILURE_MOUNTS_FULL);

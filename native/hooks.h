@@ -31,6 +31,7 @@ inline std::string security_function(const std::string &hook) {
   } others[] = {
       {"bprm_check_security", "security_bprm_check"},
       {"userns_create", "security_create_user_ns"},
+      {"sb_alloc_security", "security_sb_alloc"},
       {"sk_alloc_security", "security_sk_alloc"},
       {"sk_free_security", "security_sk_free"},
       {"inode_alloc_security", "security_inode_alloc"},
