@@ -624,7 +624,7 @@ Napi::Value store64(const Napi::CallbackInfo &info) {
   auto memory = bytes_of(info[0], "memory");
   size_t offset = info[1].As<Napi::Number>().Int64Value();
   bool lossless;
-  if (offset + 8 > memory.size || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
+  if (memory.size < 8 || offset > memory.size - 8 || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
   __atomic_store_n(reinterpret_cast<uint64_t *>(memory.data + offset), info[2].As<Napi::BigInt>().Uint64Value(&lossless),
                    __ATOMIC_SEQ_CST);
   return info.Env().Undefined();
@@ -635,7 +635,7 @@ Napi::Value add64(const Napi::CallbackInfo &info) {
   auto memory = bytes_of(info[0], "memory");
   size_t offset = info[1].As<Napi::Number>().Int64Value();
   bool lossless;
-  if (offset + 8 > memory.size || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
+  if (memory.size < 8 || offset > memory.size - 8 || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
   __atomic_fetch_add(reinterpret_cast<uint64_t *>(memory.data + offset),
                      info[2].As<Napi::BigInt>().Uint64Value(&lossless), __ATOMIC_SEQ_CST);
   return info.Env().Undefined();

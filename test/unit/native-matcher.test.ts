@@ -55,6 +55,25 @@ describe("the decision code's face", () => {
   });
 });
 
+describe('a word of shared memory', () => {
+  it.each([-8, 1, 9, 64, -(2 ** 63), 2 ** 53])(
+    'is not changed at %d, which is outside or no word',
+    (offset) => {
+      const memory = new Uint8Array(128).subarray(32, 96);
+      for (const change of [addon.store64, addon.add64])
+        expect(() => change(memory, offset, 1n)).toThrow(RangeError);
+      expect(new Uint8Array(memory.buffer).every((byte) => byte === 0)).toBe(true);
+    },
+  );
+
+  it('is changed at its place', () => {
+    const words = new BigUint64Array(8);
+    addon.store64(new Uint8Array(words.buffer), 56, 5n);
+    addon.add64(new Uint8Array(words.buffer), 56, 2n);
+    expect([...words]).toEqual([0n, 0n, 0n, 0n, 0n, 0n, 0n, 7n]);
+  });
+});
+
 const somewhere = fc.nat(0xffffffff);
 const damage = fc.oneof(
   fc.record({ kind: fc.constant('cut' as const), at: somewhere }),
