@@ -37,8 +37,10 @@ export class Arena {
   take(bytes: number): number {
     const size = Math.ceil(bytes / PAGE) * PAGE;
     let largest = 0;
+    let start = 0;
     for (let i = 0; i < this.#used.length; i++) {
-      const start = this.#used[i].offset + this.#used[i].size;
+      // what was adopted may lie one in another
+      start = Math.max(start, this.#used[i].offset + this.#used[i].size);
       const end = this.#used[i + 1]?.offset ?? this.#size;
       if (end - start >= size) {
         this.#used.splice(i + 1, 0, { offset: start, size });

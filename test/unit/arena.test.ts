@@ -31,3 +31,10 @@ it('what an agent before left in use is not given out', () => {
   expect(arena.take(PAGE)).toBe(6 * PAGE);
   expect(() => arena.take(2 * PAGE)).toThrow(ArenaFull);
 });
+
+it('what an agent before left in use is not given out, were one part of it inside another', () => {
+  const arena = new Arena(8 * PAGE);
+  arena.adopt(PAGE, 4 * PAGE);
+  arena.adopt(2 * PAGE, PAGE);
+  expect(arena.take(PAGE)).toBe(5 * PAGE);
+});
