@@ -54,22 +54,33 @@ export class EventReader implements RawEvent {
   #batch: Buffer = Buffer.alloc(0);
   /** Of the record's bytes. */
   #at = 0;
+  #end = 0;
   #next = 0;
   ring = 0;
+  /** How many of the batch were passed over, since they are too short or cut off. */
+  broken = 0;
 
   open(batch: Buffer): void {
     this.#batch = batch;
     this.#next = 0;
+    this.broken = 0;
   }
 
   /** Goes on to the next record; false = there is none. */
   next(): boolean {
-    const at = this.#next;
-    if (at + HEAD > this.#batch.length) return false;
-    this.ring = this.#u32(at);
-    this.#at = at + HEAD;
-    this.#next = this.#at + ((this.#u32(at + 4) + 7) & ~7);
-    return true;
+    for (;;) {
+      const at = this.#next;
+      if (at + HEAD > this.#batch.length) return false;
+      this.ring = this.#u32(at);
+      this.#at = at + HEAD;
+      const length = this.#u32(at + 4);
+      const there = this.#batch.length - this.#at;
+      // what comes behind one that is cut off cannot be found
+      this.#next = length > there ? this.#batch.length : this.#at + ((length + 7) & ~7);
+      this.#end = this.#at + length;
+      if (length >= structs.event.size && length <= there) return true;
+      this.broken++;
+    }
   }
 
   /** The record with bytes of its own, as they are or with another time and count. */
@@ -97,7 +108,7 @@ export class EventReader implements RawEvent {
   }
 
   #bytes(at: number, length: number): Buffer {
-    return this.#batch.subarray(at, at + length);
+    return this.#batch.subarray(at, Math.min(at + length, this.#end));
   }
 
   get position() {

@@ -181,7 +181,10 @@ export interface GapRecord {
   readonly lost: string;
 }
 
-/** Something failed inside the programs; bpf/event.h says which way each one fails. */
+/**
+ * Something failed inside the programs; bpf/event.h says which way each one fails. FAILURE_UNREADABLE: a record of theirs is none,
+ * and was passed over.
+ */
 export interface FailureRecord {
   readonly schema: 'belay.v1';
   readonly type: 'failure';
@@ -289,6 +292,7 @@ function domainOf(raw: RawEvent): string | undefined {
 
 /** As DOMAIN_CALL has it. */
 function callOf(call: Buffer): ObjectRecord {
+  if (call.length < 3) return {};
   if (call[0] !== enums.call.CALL_PATH) return { syscall: syscallName(call[0], call.readUInt16BE(1)) };
   const path = text(call.subarray(2));
   return { syscall: OPERATIONS[call[1]], path: path.text, pathBytes: path.bytes };
@@ -312,8 +316,18 @@ function credentialsOf(bytes: Buffer): CredentialsRecord {
   };
 }
 
+/** Bytes of the object, of operations whose object is a structure. */
+const STRUCTURES: Readonly<Record<number, number>> = {
+  [O.OPERATION_FORK]: structs.child.size,
+  [O.OPERATION_EXIT]: 4,
+  ...Object.fromEntries(CREDENTIALS.map((operation) => [operation, structs.credentials_change.size])),
+};
+
 /** What is told of a process that no rule can be about; undefined = it is no such operation. */
 function lifeOf({ operation, object }: RawEvent): ObjectRecord | undefined {
+  const size = STRUCTURES[operation];
+  if (size === undefined) return undefined;
+  if (object.length < size) return {};
   if (operation === O.OPERATION_FORK) {
     const { pid, pid_inside } = structs.child.fields;
     return { pid: object.readUInt32LE(pid.offset), pidInside: object.readUInt32LE(pid_inside.offset) };
@@ -323,7 +337,6 @@ function lifeOf({ operation, object }: RawEvent): ObjectRecord | undefined {
     const status = object.readUInt32LE(0);
     return status & 0x7f ? { exitSignal: status & 0x7f } : { exitCode: (status >> 8) & 0xff };
   }
-  if (!CREDENTIALS.includes(operation)) return undefined;
   const { before, after } = structs.credentials_change.fields;
   return {
     before: credentialsOf(object.subarray(before.offset)),

@@ -133,6 +133,7 @@ export class EventStream {
         firsts.delete(key);
       }
     }
+    if (raw.broken > 0) this.#failure('FAILURE_UNREADABLE', BigInt(raw.broken), this.#next());
     this.#told.keep();
   }
 

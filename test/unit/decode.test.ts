@@ -1,7 +1,13 @@
 import { expect, test } from 'vitest';
 import { EventReader } from '../../agent/event/decode.js';
+import { logRecord } from '../../agent/event/record.js';
+import { enums, structs } from '../../agent/kernel/abi.js';
+import { BATCH_HEAD as HEAD } from '../../agent/kernel/addon.js';
 // @ts-expect-error plain JavaScript, which also runs by itself
 import { batchOf } from '../bench/recorded.mjs';
+
+const E = structs.event.fields;
+const O = enums.operation;
 
 test('a batch’s records are read in order, each with its fields and strings', () => {
   const reader = new EventReader();
@@ -37,6 +43,56 @@ test('a batch that ends too early gives what is there', () => {
   const reader = new EventReader();
   reader.open(batchOf(2, 1).subarray(0, 4));
   expect(reader.next()).toBe(false);
+});
+
+test.each([
+  ['it ends behind the batch', 100_000],
+  ['its length is no length', 0xfffffff0],
+])('a record that cannot be one ends its batch, and is counted: %s', (_, length) => {
+  const batch: Buffer = batchOf(20, 4);
+  batch.writeUInt32LE(length, batchOf(5, 4).length + 4);
+  const reader = new EventReader();
+  reader.open(batch);
+  let read = 0;
+  while (reader.next()) read++;
+  expect([read, reader.broken]).toEqual([5, 1]);
+});
+
+test('strings end with their record, however long they are said to be', () => {
+  const batch: Buffer = batchOf(2, 1);
+  batch.writeUInt32LE(100_000, HEAD + E.object_length.offset);
+  const reader = new EventReader();
+  reader.open(batch);
+  reader.next();
+  expect(reader.object.toString()).toBe('/var/lib/app/data/0/shard-0/segment.db');
+  batch.writeUInt16LE(65_535, HEAD + E.program_length.offset);
+  expect([reader.parent, reader.arguments, reader.object].map(({ length }) => length)).toEqual([0, 0, 0]);
+});
+
+test('a record with less than its fields need is passed over and counted', () => {
+  const short = Buffer.alloc(HEAD + 8);
+  short.writeUInt32LE(3, 4);
+  const reader = new EventReader();
+  reader.open(Buffer.concat([batchOf(2, 1), short, batchOf(1, 1)]));
+  let read = 0;
+  while (reader.next()) read++;
+  expect([read, reader.broken]).toEqual([3, 1]);
+});
+
+test.each([
+  ['a new process', O.OPERATION_FORK],
+  ['an exit', O.OPERATION_EXIT],
+  ['credentials', O.OPERATION_CAPSET],
+  ['a system call', O.OPERATION_SYSCALL],
+])('an object that is too short for what it is says nothing: %s', (_, operation) => {
+  const batch: Buffer = batchOf(1, 1);
+  batch[HEAD + E.operation.offset] = operation;
+  batch.writeUInt32LE(2, HEAD + E.object_length.offset);
+  const reader = new EventReader();
+  reader.open(batch);
+  reader.next();
+  const context = { node: 'n', cluster: 'c', bootTime: 0n, id: '1', sequence: 1n };
+  expect(logRecord(reader, { workload: undefined, rule: undefined }, context).object).toEqual({});
 });
 
 test('records that a filter drops cost no object', () => {

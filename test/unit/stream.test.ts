@@ -316,6 +316,25 @@ test('whenever an agent is killed, each workload’s events are told or counted,
   expect(toldLess).toBe(true);
 });
 
+test('a record that cannot be one is told of as a failure, and takes none of the others with it', async () => {
+  const machine = new Machine();
+  machine.happens(0, 1, 1n);
+  machine.rings[0].records.set(machine.rings[0].written, Buffer.alloc(8));
+  machine.rings[0].written += 16;
+  machine.happens(0, 1, 2n);
+  const peer = new Peer();
+  const agent = new Agent(machine, directory, [peer], true);
+  await agent.stream.start();
+  agent.drain();
+  await vi.waitFor(() => {
+    agent.tick();
+    expect(agent.delivered()).toBe(true);
+  });
+  expect(Object.fromEntries(peer.sums())).toEqual({ w1: 2, failures: 1 });
+  agent.stream.close();
+  await agent.sinks.close();
+});
+
 test('a denial behind as many of another workload’s as find room in the ring is told within a second', {
   timeout: 120_000,
 }, async () => {
