@@ -23,6 +23,13 @@ export const MAX_FILE_BYTES = 1 << 20;
  */
 const MAX_VISITS = 1_000_000;
 
+/** How many diagnostics of one text are told. */
+const MAX_TOLD = 10_000;
+
+/** What a name may have in it and no line of a terminal or a log should. */
+const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
+const escaped = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
 /** Thrown inside the reader when aliases expand without end; never leaves `readPolicies`. */
 export class Exhausted extends Error {}
 
@@ -51,24 +58,21 @@ export class Source {
 
   constructor(text: string, file: string) {
     this.file = file;
+    // The library's own count leaves out the breaks of some lines that it cannot make sense of.
+    this.#lines.addNewLine(0);
+    for (const match of text.matchAll(/\n/g)) this.#lines.addNewLine(match.index + 1);
     const depth = tooDeep(text);
     if (depth !== undefined) {
       this.documents = [];
       this.unreadable = true;
-      this.#lines.addNewLine(0);
-      for (const match of text.slice(0, depth).matchAll(/\n/g)) this.#lines.addNewLine(match.index + 1);
       this.error(depth, 'the YAML nests too deeply; no policy needs that, so check the brackets');
       return;
     }
-    // Duplicate keys are found in `entries`: the library compares each key with all others before it.
-    const parsed = parseAllDocuments(text, {
-      lineCounter: this.#lines,
-      prettyErrors: false,
-      uniqueKeys: false,
-      merge: true,
-      logLevel: 'silent',
-    });
-    this.documents = Array.isArray(parsed) ? (parsed as Document.Parsed[]) : [];
+    const parsed = parse(text);
+    this.documents = parsed ?? [];
+    if (parsed !== undefined) return;
+    this.unreadable = true;
+    this.error(0, 'the YAML nests too deeply; no policy needs that, so check the indentation');
   }
 
   get diagnostics(): readonly Diagnostic[] {
@@ -115,13 +119,19 @@ export class Source {
     this.#tell({ at: this.at(where), severity: 'warning', message });
   }
 
-  /** A node read twice, perhaps through aliases, has its faults told once. */
-  #tell(diagnostic: Diagnostic): void {
-    const { line, column } = diagnostic.at;
-    const key = `${line}:${column}:${diagnostic.message}`;
+  /** A node read twice, perhaps through aliases, has its faults told once; and of very many, the first. */
+  #tell({ at, severity, message: said }: Diagnostic): void {
+    const message = said.replace(CONTROLS, escaped);
+    if (this.#diagnostics.length > MAX_TOLD) return;
+    if (this.#diagnostics.length === MAX_TOLD) {
+      const more = 'more follows that is not told; correct what stands before';
+      this.#diagnostics.push({ at, severity: 'error', message: more });
+      return;
+    }
+    const key = `${at.line}:${at.column}:${message}`;
     if (this.#told.has(key)) return;
     this.#told.add(key);
-    this.#diagnostics.push(diagnostic);
+    this.#diagnostics.push({ at, severity, message });
   }
 
   /**
@@ -148,7 +158,7 @@ export class Source {
     for (const pair of pairsOf(map)) {
       const key = pair.key;
       if (isMergeKey(key)) {
-        merged.push(...this.#merged(pair.value, what, 0));
+        for (const entry of this.#merged(pair.value, what, 0)) merged.push(entry);
         continue;
       }
       const value = this.resolve(pair.value);
@@ -182,8 +192,9 @@ export class Source {
     const entries: Entry[] = [];
     for (const pair of pairsOf(node)) {
       const key = pair.key;
-      if (isMergeKey(key)) entries.push(...this.#merged(pair.value, what, depth + 1));
-      else if (isScalar(key) && key.value !== null) {
+      if (isMergeKey(key)) {
+        for (const entry of this.#merged(pair.value, what, depth + 1)) entries.push(entry);
+      } else if (isScalar(key) && key.value !== null) {
         entries.push({ name: String(key.value), key, value: this.resolve(pair.value) });
       }
     }
@@ -191,10 +202,28 @@ export class Source {
   }
 }
 
+/** Undefined where the library finds no end of nesting. */
+function parse(text: string): readonly Document.Parsed[] | undefined {
+  try {
+    // Duplicate keys are found in `entries`: the library compares each key with all others before it.
+    const parsed = parseAllDocuments(text, {
+      prettyErrors: false,
+      uniqueKeys: false,
+      merge: true,
+      logLevel: 'silent',
+    });
+    return Array.isArray(parsed) ? (parsed as Document.Parsed[]) : [];
+  } catch (error) {
+    // the stack is full
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
 const MAX_DEPTH = 1000;
 
 /**
- * The offset at which more brackets or dashes stand open than any policy needs. Parsing would give up too, but only
+ * The offset at which more brackets, dashes or the like stand open than any policy needs. Parsing would give up too, but only
  * after a long time. Brackets in quotes and comments count as well, which is no matter at this number.
  */
 function tooDeep(text: string): number | undefined {
@@ -205,8 +234,7 @@ function tooDeep(text: string): number | undefined {
       if (++depth > MAX_DEPTH) return i;
     } else if ((c === ']' || c === '}') && depth > 0) depth--;
   }
-  const dashes = /(?:- ){200}/.exec(text);
-  return dashes?.index;
+  return /(?:[-?:][ \t]+){200}/.exec(text)?.index;
 }
 
 function pairsOf(map: Node): Pair[] {

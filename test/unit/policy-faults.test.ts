@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { Checker } from '../../agent/policy/check.js';
 import type { Diagnostic } from '../../agent/policy/model.js';
 import { readPolicies } from '../../agent/policy/read.js';
 import { belay, type Case, doubts, faults, process, unmark } from './policy-cases.js';
@@ -37,12 +38,44 @@ test('one broken document does not take the others with it, and all faults come 
   expect(diagnostics.map(({ at }) => at.line)).toEqual([12, 20]);
 });
 
+test('a fault behind lines that YAML cannot make sense of is told on its own line', () => {
+  const { diagnostics } = readPolicies('a: b\n}: c\n  d\n e: f\n', 'p.yaml');
+  expect(diagnostics.map(({ at }) => `${at.line}:${at.column}`)).toEqual(['2:1', '2:2', '2:4', '4:3', '4:5']);
+});
+
 test('a text of more than 1 MiB is refused unread', () => {
   const start = performance.now();
   const { policies, diagnostics } = readPolicies('a: b\n'.repeat(20_000_000), 'big.yaml');
   expect(policies).toEqual([]);
   expect(diagnostics.map(({ message }) => message)).toEqual([expect.stringContaining('longer than 1 MiB')]);
   expect(performance.now() - start).toBeLessThan(2000);
+});
+
+test.each([
+  ['an unknown field', '"x\\r\\e[2J": 1'],
+  ['a field that stands twice', '"x\\u2028": 1\n"x\\u2028": 1'],
+  ['an alias', 'a: *x\u0007'],
+])('no name breaks the line or the terminal that it is told on: %s', (_, text) => {
+  const { diagnostics } = readPolicies(`kind: WorkloadPolicy\n${text}\n`, 'p.yaml');
+  expect(diagnostics.map(({ message }) => message).join()).toContain('\\u');
+  for (const { message } of diagnostics) expect(message).not.toMatch(/[\p{Cc}\p{Zl}\p{Zp}]/u);
+});
+
+test('faults without number are not all told', () => {
+  const checker = new Checker();
+  checker.add(Buffer.from('a: b\n'.repeat(200_000)), 'p.yaml');
+  const { diagnostics } = checker.finish();
+  expect(diagnostics).toHaveLength(10_001);
+  expect(diagnostics.at(-1)).toMatchObject({
+    severity: 'error',
+    message: expect.stringContaining('more follows'),
+  });
+});
+
+test('a mapping with as many fields as there can be is merged', () => {
+  const fields = Array.from({ length: 150_000 }, () => 'a: ,').join('');
+  const { policies } = readPolicies(`x: &x {${fields}}\n<<: *x\n`, 'p.yaml');
+  expect(policies).toEqual([]);
 });
 
 test('aliases that expand without end are refused', () => {
@@ -57,6 +90,8 @@ test('aliases that expand without end are refused', () => {
 test.each([
   ['brackets', `a: b\nspec: ${'['.repeat(100_000)}`, '2:1007'],
   ['dashes', `a: b\nspec:\n  ${'- '.repeat(100_000)}`, '3:3'],
+  ['colons', `a: b\nspec:\n  ${': '.repeat(100_000)}`, '3:3'],
+  ['keys', `a: b\nspec:\n  ${'?\t'.repeat(100_000)}`, '3:3'],
 ])('YAML that nests without end is refused before it is parsed: %s', (_, text, place) => {
   const start = performance.now();
   const { policies, diagnostics } = readPolicies(text, 'p.yaml');
