@@ -73,8 +73,12 @@ test-cluster: build ## the tests on a real cluster, from KUBEBUILDER_ASSETS: KER
 test-delivery: build ## 5 million events through failing peers, the agent killed on the way (EVENTS= KILLS= RATE=)
 	@node test/delivery/run.mjs $(or $(EVENTS),5000000) $(or $(KILLS),6) $(or $(RATE),12000)
 
-test-native-asan: setup $(object) $(abi) ## the addon's unit tests under the address and undefined-behaviour sanitizers
+test-native-asan: setup $(object) $(abi) $(program) ## the addon's unit tests under sanitizers, and each fuzzing target for a moment
 	@test/asan
+	@test/fuzz/run 1 '' 1
+
+fuzz: build ## any bytes at all for what reads tables, events and policies: SECONDS=60 for each (TARGET=name for one)
+	@test/fuzz/run $(or $(SECONDS),60) '$(TARGET)'
 
 bench: build ## what enforcement costs, in instructions (KERNEL=, default 6.12)
 	@test/bench/run $(or $(KERNEL),6.12)
@@ -114,7 +118,7 @@ crds: build ## write deploy/crds from their source, agent/policy/schema
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-stays test-cluster test-delivery test-native-asan \
+.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-stays test-cluster test-delivery test-native-asan fuzz \
   bench bench-scale bench-k8s bench-events vm lint check manifests fmt crds clean
 
 # ---- what is built from what

@@ -1,40 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel's decision code (bpf/matcher.h), compiled for the host: what it says of a table here, the programs
-// say of it there.
-#include <cstring>
-
+// The decision code's face for JavaScript.
 #include "addon.h"
+#include "decision.h"
 
 namespace {
-
-struct Tables {
-  const uint8_t *data;
-  uint32_t size;
-};
-
-// Outside of the table reads as zero; the kernel masks instead. A table that its compiler made never does.
-template <typename T>
-T table_read(Tables tables, uint32_t offset) {
-  T value = 0;
-  if (offset <= tables.size && tables.size - offset >= sizeof(T)) memcpy(&value, tables.data + offset, sizeof(T));
-  return value;
-}
-
-}  // namespace
-
-#define TABLES Tables
-#define TABLE(type, tables, offset) (table_read<type>((tables), (offset)))
-extern "C++" {
-#include "matcher.h"
-}
-
-namespace {
-
-uint32_t run(Tables t, uint32_t row, const uint8_t *bytes, size_t size) {
-  uint32_t cells = HEADER(t, cells);
-  for (size_t i = 0; i < size && row; i++) row = STEP(t, cells, row, COLUMN_BYTE + bytes[i]);
-  return row;
-}
 
 Tables tables_of(const Napi::Value &value) {
   auto bytes = bytes_of(value, "tables");
@@ -45,8 +14,7 @@ Tables tables_of(const Napi::Value &value) {
 Napi::Value subject_class(const Napi::CallbackInfo &info) {
   auto t = tables_of(info[0]);
   auto name = bytes_of(info[1], "name");
-  uint32_t row = run(t, HEADER_OF(t, start, DOMAIN_PROGRAM), name.data, name.size);
-  return Napi::Number::New(info.Env(), EXCEPTION(t, HEADER(t, cells), row, COLUMN_SUBJECT, 0u));
+  return Napi::Number::New(info.Env(), subject_class_of(t, name.data, name.size));
 }
 
 uint32_t number_of(const Napi::Value &value, const char *what, uint64_t limit) {
@@ -72,17 +40,11 @@ Napi::Value judge(const Napi::CallbackInfo &info) {
   uint16_t classes[SUBJECT_CLASSES] = {};
   int count = static_cast<int>(list.Length());
   for (int i = 0; i < count; i++) classes[i] = number_of(list.Get(i), "class", COLUMN_LIMIT);
-  uint32_t cells = HEADER(t, cells), object;
-  if (info[2].IsNull()) {
-    object = HEADER(t, unnamed);
-  } else {
-    auto input = bytes_of(info[2], "input");
-    uint32_t row = run(t, HEADER_OF(t, start, domain), input.data, input.size);
-    uint32_t none = HEADER_OF(t, none, domain);
-    object = EXCEPTION(t, cells, row, COLUMN_END, none);
-  }
+  Bytes input = {};
+  if (!info[2].IsNull()) input = bytes_of(info[2], "input");
+  uint32_t object = info[2].IsNull() ? HEADER(t, unnamed) : object_of(t, domain, input.data, input.size);
   judgement j = {};
-  judge_object(t, cells, object, classes, count, decide, held, &j);
+  judge_object(t, HEADER(t, cells), object, classes, count, decide, held, &j);
   auto out = Napi::Uint32Array::New(env, 6 + j.waits);
   auto id = [&](uint32_t rule) { return rule ? RULE(t, rule, uint32_t, id) : 0; };
   auto action = [&](uint32_t rule) -> uint32_t { return rule ? RULE(t, rule, uint8_t, action) : 0; };
@@ -95,10 +57,9 @@ Napi::Value judge(const Napi::CallbackInfo &info) {
 // argumentsListed(tables, waiting rule, args: Uint8Array of (argument NUL)*): boolean
 Napi::Value arguments_listed(const Napi::CallbackInfo &info) {
   auto t = tables_of(info[0]);
-  uint32_t rule = number_of(info[1], "rule", 1ull << 32) & WAITING_RULE;
+  uint32_t rule = number_of(info[1], "rule", 1ull << 32);
   auto args = bytes_of(info[2], "arguments");
-  uint32_t row = run(t, RULE(t, rule, uint32_t, args_start), args.data, args.size);
-  return Napi::Boolean::New(info.Env(), row && EXCEPTION(t, HEADER(t, cells), row, COLUMN_END, 0u));
+  return Napi::Boolean::New(info.Env(), are_listed(t, rule, args.data, args.size));
 }
 
 }  // namespace
