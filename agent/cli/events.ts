@@ -7,7 +7,7 @@ import Table from 'cli-table3';
 import { Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
 import type { BelayRecord } from '../event/record.js';
-import { checkFilter, EVERYTHING, type Filter, wants } from '../serve/filter.js';
+import { checkFilter, EVERYTHING, type Filter, SINCE_FORM, sinceOf, wants } from '../serve/filter.js';
 import { AgentClient, socketOption } from './client.js';
 import { COLUMNS, type Column, cellsOf, lineOf, USUAL } from './event-columns.js';
 
@@ -19,7 +19,7 @@ export function eventsCommand(): Command {
     .description("show events in a terminal: this node's agent's, or those in a file")
     .argument('[file]', 'a file that an agent writes to (JSON lines), or - for standard input')
     .addOption(socketOption())
-    .option('-f, --follow', 'go on as events come')
+    .option('-f, --follow', 'go on as events come (with --since 0s: only those)')
     .option('-n, --namespace <name>', 'only this namespace (may be given again)', collect)
     .option('-p, --pod <name>', 'only this pod (may be given again)', collect)
     .option(
@@ -40,9 +40,7 @@ export function eventsCommand(): Command {
     )
     .option('--denied', 'only what was stopped')
     .option('--severity <number>', 'only this severity and above', severity)
-    .option('--since <when>', 'only from then on: 90s, 10m, 2h, 1d, or a time (RFC 3339)', (text: string) =>
-      since(text),
-    )
+    .option('--since <when>', `only from then on: ${SINCE_FORM}`, since)
     .option('--after <sequence>', 'only after this sequence number', sequence)
     .option('--columns <names>', `what to show, of ${Object.keys(COLUMNS).join(', ')}`, columnsOf, USUAL)
     .option('--json', 'print records as they are, a JSON object a line')
@@ -81,14 +79,10 @@ function sequence(text: string): bigint {
   return BigInt(text);
 }
 
-const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
-
-/** Unix time, ns. */
-export function since(text: string, now = Date.now()): bigint {
-  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  const at = unit === undefined ? Date.parse(text) : now - Number(amount) * SECONDS[unit] * 1000;
-  if (Number.isNaN(at)) throw new InvalidArgumentError('Write 10m, or 2026-01-31T08:00:00Z.');
-  return BigInt(Math.round(at)) * 1_000_000n;
+function since(text: string): bigint {
+  const at = sinceOf(text);
+  if (at === undefined) throw new InvalidArgumentError(`Write ${SINCE_FORM}.`);
+  return at;
 }
 
 function columnsOf(text: string): Column[] {
@@ -147,13 +141,12 @@ async function show(file: string | undefined, options: ShowOptions): Promise<voi
   }
 }
 
-/** All that the agent remembers, unless it was asked to follow: then what comes from now on, or since then. */
+/** All that the agent remembers, and what comes then if it is to be followed. */
 async function* fromAgent(
   agent: AgentClient,
   filter: Filter,
   options: ShowOptions,
 ): AsyncGenerator<BelayRecord> {
-  const back = options.after ?? (options.follow && options.since === undefined ? undefined : 0n);
   yield* agent.records({
     namespace: filter.namespaces,
     pod: filter.pods,
@@ -164,7 +157,7 @@ async function* fromAgent(
     severity: String(filter.minSeverity),
     since: String(filter.since),
     follow: String(options.follow === true),
-    ...(back !== undefined && { after: String(back) }),
+    after: String(options.after ?? 0n),
   });
 }
 

@@ -76,7 +76,7 @@ async function top(agent: AgentClient, { interval, count, lines, json }: TopOpti
 }
 
 async function countRules(agent: AgentClient, rules: Map<string, number>): Promise<void> {
-  for await (const record of agent.records({ type: 'alert' })) {
+  for await (const record of agent.records({ type: 'alert', after: 'now' })) {
     if (record.type !== 'alert') continue;
     const rule = record.policy ? `${record.policy}: ${record.rule}` : record.rule;
     rules.set(rule, (rules.get(rule) ?? 0) + Number(record.count));

@@ -25,21 +25,37 @@ const TYPES = {
 const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall'];
 const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
 
-/** @throws Refusal when it holds a word that no record has */
+/**
+ * The filter with its words as records have them, in whatever case they were written.
+ * @throws Refusal when it holds a word that no record has
+ */
 export function checkFilter(filter: Filter): Filter {
-  const check = (what: string, given: readonly string[], known: readonly string[]) => {
-    const wrong = given.find((word) => !known.includes(word));
-    if (wrong !== undefined)
-      throw new Refusal(
-        'invalid',
-        `there is no ${what} "${wrong.slice(0, 100)}"; there are ${known.join(', ')}`,
-      );
-  };
-  check('type', filter.types, Object.keys(TYPES));
-  check('class', filter.classes, CLASSES);
-  check('verdict', filter.verdicts, VERDICTS);
+  const check = (what: string, given: readonly string[], known: readonly string[]) =>
+    given.map((word) => {
+      const meant = known.find((each) => each.toLowerCase() === word.toLowerCase());
+      if (meant !== undefined) return meant;
+      const there = `there are ${known.join(', ')}`;
+      throw new Refusal('invalid', `there is no ${what} "${word.slice(0, 100)}"; ${there}`);
+    });
   if (!(filter.minSeverity <= 10)) throw new Refusal('invalid', 'severities go from 1 to 10');
-  return filter;
+  return {
+    ...filter,
+    types: check('type', filter.types, Object.keys(TYPES)),
+    classes: check('class', filter.classes, CLASSES),
+    verdicts: check('verdict', filter.verdicts, VERDICTS),
+  };
+}
+
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+export const SINCE_FORM = 'a span (90s, 10m, 2h, 1d), a time (RFC 3339), or Unix time in nanoseconds';
+
+/** Unix time in nanoseconds of a text of SINCE_FORM; undefined when it is none. `now` is in milliseconds. */
+export function sinceOf(text: string, now = Date.now()): bigint | undefined {
+  if (/^\d{1,19}$/.test(text)) return BigInt(text);
+  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const at = unit === undefined ? Date.parse(text) : now - Number(amount) * SECONDS[unit] * 1000;
+  return Number.isNaN(at) ? undefined : BigInt(Math.round(at)) * 1_000_000n;
 }
 
 /** Where a record belongs; '' = to the node as a whole. */

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BelayRecord } from '../event/record.js';
 import { type Authenticate, bearerOf, Refusal } from './access.js';
 import { certificateOf } from './certificate.js';
-import { EVERYTHING, type Filter } from './filter.js';
+import { EVERYTHING, type Filter, SINCE_FORM, sinceOf } from './filter.js';
 import type { Outlet, Watch, WatchRequest } from './watch.js';
 
 const STATUS: Readonly<Record<Refusal['kind'], number>> = {
@@ -23,9 +23,10 @@ const PARAMETERS: Readonly<Record<string, keyof Filter | 'after' | 'follow'>> = 
 };
 
 /**
- * GET /v1/events: records as they come, a JSON object a line, or as server-sent events for who accepts those. The query says
- * which (`namespace=shop&verdict=Denied&severity=5`), and from where on (`after`, a sequence number); `follow=false` ends
- * when there is nothing more at the moment. A browser's EventSource goes on where it was.
+ * GET /v1/events: records, a JSON object a line, or as server-sent events for who accepts those: those that are remembered,
+ * and then others as they come. The query says which (`namespace=shop&verdict=Denied&severity=5`), and from where on (`after`,
+ * a sequence number or `now`; `since`, a time or a span); `follow=false` ends when there is nothing more at the moment. A browser's
+ * EventSource goes on where it was.
  */
 export async function streamHttp(
   request: IncomingMessage,
@@ -66,7 +67,8 @@ function requestOf({ url = '', headers }: IncomingMessage): WatchRequest {
   const query = new URL(url, 'http://localhost').searchParams;
   const fault = (name: string, what: string) => new Refusal('invalid', `${name} must be ${what}`);
   const whole = (name: string, text: string) => {
-    if (!/^\d{1,19}$/.test(text)) throw fault(name, 'a whole number');
+    if (!/^\d{1,19}$/.test(text))
+      throw fault(name, name === 'after' ? 'a sequence number (a whole number), or now' : 'a whole number');
     return BigInt(text);
   };
   const filter: Record<string, unknown> = { ...EVERYTHING };
@@ -79,16 +81,18 @@ function requestOf({ url = '', headers }: IncomingMessage): WatchRequest {
       );
     const values = query.getAll(name).flatMap((value) => value.split(','));
     if (field === 'minSeverity') filter.minSeverity = Number(whole(name, values[0]));
-    else if (field === 'since') filter.since = whole(name, values[0]);
-    else if (field !== 'after' && field !== 'follow') filter[field] = values;
+    else if (field === 'since') {
+      filter.since = sinceOf(values[0]);
+      if (filter.since === undefined) throw fault(name, SINCE_FORM);
+    } else if (field !== 'after' && field !== 'follow') filter[field] = values;
   }
   const follow = query.get('follow') ?? 'true';
   if (follow !== 'true' && follow !== 'false') throw fault('follow', 'true or false');
   const last = headers['last-event-id'];
-  const after = (typeof last === 'string' && last !== '' ? last : query.get('after')) ?? undefined;
+  const after = (typeof last === 'string' && last !== '' ? last : query.get('after')) ?? '0';
   return {
     filter: filter as unknown as Filter,
-    ...(after !== undefined && { after: whole('after', after) }),
+    ...(after !== 'now' && { after: whole('after', after) }),
     untilNow: follow === 'false',
   };
 }

@@ -51,9 +51,13 @@ export class Watch {
    * Writes records until there is nothing more, or the caller goes.
    * @throws Refusal
    */
-  async serve(access: Access, { filter, after, untilNow }: WatchRequest, outlet: Outlet): Promise<void> {
+  async serve(
+    access: Access,
+    { filter: given, after, untilNow }: WatchRequest,
+    outlet: Outlet,
+  ): Promise<void> {
     const { log, node, watchers } = this.#options;
-    checkFilter(filter);
+    const filter = checkFilter(given);
     for (const namespace of filter.namespaces)
       if (!(await access.sees(namespace)))
         throw new Refusal('forbidden', `${access.who} may not see events of namespace "${namespace}"`);

@@ -74,12 +74,12 @@ describe('watching over gRPC', () => {
     expect(await wanted({ classes: ['Network'], namespaces: ['seen'] })).toEqual([]);
     expect(await wanted({ types: ['log'] })).toEqual(['']);
     expect(await wanted({ policies: ['read-only'] })).toEqual(['file']);
-    expect(await wanted({ verdicts: ['Passed'] })).toEqual(['passed']);
+    expect(await wanted({ verdicts: ['passed'] })).toEqual(['passed']);
     expect(await wanted({ minSeverity: 3, types: ['alert'] })).toEqual(['denied', 'bank', 'file']);
   });
 
   it('says which words there are when it is asked for one that there is not', async () => {
-    const seen = await caller().watch({ verdicts: ['denied'] });
+    const seen = await caller().watch({ verdicts: ['refused'] });
     await expect(seen.next()).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
     await expect(seen.next()).rejects.toThrow(/there are Passed, Denied/);
   });
@@ -222,11 +222,31 @@ describe('watching over HTTP', () => {
   it('gives a JSON object a line', async () => {
     happen({ message: 'one\ntwo' });
     happen({ namespace: 'bank' });
-    const { status: code, type, chunks } = await get('/v1/events?after=0&follow=false&namespace=shop');
+    const { status: code, type, chunks } = await get('/v1/events?follow=false&namespace=shop');
     expect([code, type]).toEqual([200, 'application/x-ndjson']);
     const lines = (await text(chunks)).split('\n');
     expect(lines).toHaveLength(2);
     expect(JSON.parse(lines[0])).toMatchObject({ schema: 'belay.v1', message: 'one\ntwo' });
+  });
+
+  it('gives what is remembered first, and then what comes', async () => {
+    happen({ message: 'before' });
+    const { chunks, end } = await get('/v1/events');
+    expect((await chunks.next()).value).toContain('"message":"before"');
+    happen({ message: 'after' });
+    expect((await chunks.next()).value).toContain('"message":"after"');
+    end();
+  });
+
+  it('takes spans, and Unix time in nanoseconds', async () => {
+    const ago = (seconds: number) => String((BigInt(Date.now()) - BigInt(seconds) * 1000n) * 1_000_000n);
+    happen({ message: 'old', time: ago(7200) });
+    happen({ message: 'new', time: ago(60) });
+    for (const since of ['1h', ago(3600)]) {
+      const lines = (await text((await get(`/v1/events?since=${since}&follow=false`)).chunks)).split('\n');
+      expect(lines).toHaveLength(2);
+      expect(lines[0]).toContain('"message":"new"');
+    }
   });
 
   it('gives server-sent events, and goes on after the last one that was seen', async () => {
@@ -243,9 +263,10 @@ describe('watching over HTTP', () => {
   });
 
   it.each([
-    ['/v1/events?verdict=denied', 400, /there are Passed/],
+    ['/v1/events?verdict=refused', 400, /there are Passed/],
     ['/v1/events?colour=red', 400, /no parameter/],
     ['/v1/events?after=-1', 400, /whole number/],
+    ['/v1/events?since=soon', 400, /a span .*nanoseconds/],
     ['/v1/policies', 404, /GET \/v1\/events/],
   ])('says what is wrong with %s', async (path, code, what) => {
     const answer = await get(path);
