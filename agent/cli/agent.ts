@@ -5,7 +5,7 @@ import { Redactor } from '../event/redact.js';
 import { EventStream } from '../event/stream.js';
 import { Enforcer } from '../kernel/enforcer.js';
 import { Kernel } from '../kernel/kernel.js';
-import { kernelTrouble } from '../kernel/trouble.js';
+import { kernelTrouble, unprivileged } from '../kernel/trouble.js';
 import { PolicyDirectory } from '../policy/directory.js';
 import type { Diagnostic, Postures } from '../policy/model.js';
 import { JsonLines } from '../sink/json-lines.js';
@@ -17,6 +17,7 @@ import { watchPath } from '../workload/watch-path.js';
 import type { ClusterFeed } from './cluster.js';
 import { configHelp, configOptions, type Flags, loadConfig, type Settings, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
+import { inputFaults } from './inputs.js';
 import { Serving } from './serving.js';
 import { tell, Wanted } from './wanted.js';
 
@@ -59,13 +60,26 @@ async function makeSinks({ sinks, node, spool }: Settings, log: Logger): Promise
 
 async function run(flags: Flags): Promise<void> {
   const log = pino({ base: null }, pino.destination(2));
+  // what can be known at once is said before the kernel programs are loaded, which takes a while
+  const lacking = unprivileged();
+  if (lacking !== undefined) {
+    log.fatal(lacking);
+    process.exitCode = 1;
+    return;
+  }
   const { settings, diagnostics } = loadConfig(flags, process.env);
-  tell(log, diagnostics);
-  if (settings === undefined) {
+  const faults = [...diagnostics, ...(settings === undefined ? [] : inputFaults(settings))];
+  tell(log, faults);
+  if (settings === undefined || faults.some(({ severity }) => severity === 'error')) {
     process.exitCode = 1;
     return;
   }
   log.level = settings.logLevel;
+  const directory = settings.policies
+    ? new PolicyDirectory(settings.policies, posturesOf(settings))
+    : undefined;
+  const firstRead = directory?.read();
+  if (firstRead) tell(log, firstRead.diagnostics);
   // A ready file from an earlier run says nothing of this one.
   if (settings.readyFile) rmSync(settings.readyFile, { force: true });
 
@@ -148,7 +162,10 @@ async function run(flags: Flags): Promise<void> {
   };
 
   try {
-    if (settings.policies) open.push(followDirectory(settings.policies));
+    if (directory && firstRead) {
+      wanted.setPolicies(DIRECTORY, firstRead.policies);
+      open.push(watchPath(directory.path, () => followDirectory(directory)));
+    }
     if (settings.kubernetes) {
       const { ClusterFeed } = await import('./cluster.js');
       cluster = new ClusterFeed({
@@ -176,16 +193,10 @@ async function run(flags: Flags): Promise<void> {
     return;
   }
 
-  /** The policies of a directory, as they are and as they change. */
-  function followDirectory(path: string) {
-    const directory = new PolicyDirectory(path, posturesOf(settings as Settings));
-    const read = (first = false) => {
-      const { policies, diagnostics, changed } = directory.read();
-      tell(log, diagnostics);
-      if (first || changed) wanted.setPolicies(DIRECTORY, policies);
-    };
-    read(true);
-    return watchPath(path, () => read());
+  function followDirectory(directory: PolicyDirectory): void {
+    const { policies, diagnostics, changed } = directory.read();
+    tell(log, diagnostics);
+    if (changed) wanted.setPolicies(DIRECTORY, policies);
   }
 
   open.push(

@@ -43,11 +43,14 @@ export class Wanted {
   }
 
   setPolicies(source: string, policies: readonly Policy[]): void {
+    const before = this.policies;
     this.#policies.set(source, policies);
     if (this.#ready) {
       const since = performance.now();
       this.#tell(this.#options.enforcer.setPolicies(all(this.#policies)));
       this.#say('policies in force', since);
+      if (before > 0 && this.policies === 0)
+        this.#options.log.warn('there is no policy any more: nothing is enforced');
     } else this.#begin();
   }
 

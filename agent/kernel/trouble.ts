@@ -37,14 +37,23 @@ export function attachment(addon: Addon): Attachment {
   return 'fmod_ret';
 }
 
+/** CAP_SYS_ADMIN's bit (linux/capability.h); who has that needs neither CAP_BPF nor CAP_PERFMON. */
+const SYS_ADMIN = 1n << 21n;
+
+/** What this process lacks to load programs, as far as that can be told without trying; undefined = nothing. */
+export function unprivileged(): string | undefined {
+  if (process.getuid?.() === 0) return undefined;
+  const [, effective = '0'] =
+    /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  if ((BigInt(`0x${effective}`) & SYS_ADMIN) !== 0n) return undefined;
+  return 'loading kernel programs needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); run as root';
+}
+
 /** Why the programs cannot run here and what to do, most likely cause first. */
 export function kernelTrouble(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (error instanceof NoAttachment || error instanceof CannotTakeOver) return message;
-  if (process.getuid?.() !== 0) {
-    return `loading kernel programs needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); run as root: ${message}`;
-  }
   if (!existsSync('/sys/kernel/btf/vmlinux')) {
     return `this kernel has no BTF (/sys/kernel/btf/vmlinux); it needs CONFIG_DEBUG_INFO_BTF=y: ${message}`;
   }

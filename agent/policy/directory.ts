@@ -25,13 +25,13 @@ export interface DirectoryRead {
  * vanishes keeps them all; only a file that is gone while its directory stands takes its policies away.
  */
 export class PolicyDirectory {
-  readonly #path: string;
+  readonly path: string;
   readonly #postures: Postures;
   #files = new Map<string, FileState>();
   #missing = false;
 
   constructor(path: string, postures: Postures) {
-    this.#path = path;
+    this.path = path;
     this.#postures = postures;
   }
 
@@ -39,10 +39,10 @@ export class PolicyDirectory {
     const diagnostics: Diagnostic[] = [];
     let paths: string[];
     try {
-      paths = policyFiles(this.#path);
+      paths = policyFiles(this.path);
     } catch (error) {
       if (!this.#missing)
-        diagnostics.push(fault(this.#path, `${unreadable(error)}; its policies stay in force`));
+        diagnostics.push(fault(this.path, `${unreadable(error)}; its policies stay in force`));
       this.#missing = true;
       return { policies: this.#all(), diagnostics, changed: false };
     }
@@ -67,25 +67,40 @@ export class PolicyDirectory {
 
   /** Undefined if there is no such file any more. */
   #readFile(path: string, before: FileState | undefined, diagnostics: Diagnostic[]): FileState | undefined {
+    const last = before?.policies ?? [];
     let bytes: Uint8Array;
     try {
       bytes = readPolicyBytes(path);
     } catch (error) {
       if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
-      if (!before?.digest.startsWith('!')) diagnostics.push(fault(path, unreadable(error)));
-      return before?.digest === '!' ? before : { digest: '!', policies: before?.policies ?? [] };
+      if (before?.digest === '!') return before;
+      diagnostics.push(fault(path, unreadable(error)), outcome(path, last));
+      return { digest: '!', policies: last };
     }
     const digest = createHash('sha256').update(bytes).digest('hex');
     if (before?.digest === digest) return before;
     const decoded = decodePolicyFile(bytes, path);
     if ('fault' in decoded) {
-      diagnostics.push(decoded.fault);
-      return { digest, policies: before?.policies ?? [] };
+      diagnostics.push(decoded.fault, outcome(path, last));
+      return { digest, policies: last };
     }
-    const settled = keepLastGood(readPolicies(decoded.text, path), before?.policies ?? [], this.#postures);
+    const settled = keepLastGood(readPolicies(decoded.text, path), last, this.#postures);
     diagnostics.push(...settled.diagnostics);
+    const kept = settled.policies.filter((policy) => last.includes(policy));
+    if (settled.diagnostics.some(({ severity }) => severity === 'error'))
+      diagnostics.push(outcome(path, kept));
     return { digest, policies: settled.policies };
   }
+}
+
+/** What holds instead of what is broken in a file. */
+function outcome(file: string, kept: readonly Policy[]): Diagnostic {
+  const names = kept.map(({ kind, namespace, name }) => [kind, namespace, name].filter(Boolean).join('/'));
+  const message =
+    names.length > 0
+      ? `the last good version of ${names.join(', ')} stays in force`
+      : 'nothing of what is broken here is in force';
+  return { at: { file, line: 1, column: 1 }, severity: 'warning', message };
 }
 
 const fault = (file: string, message: string): Diagnostic => ({

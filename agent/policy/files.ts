@@ -47,6 +47,7 @@ export function unreadable(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'ENOENT') return 'there is no such file or directory; check the path';
   if (code === 'EACCES' || code === 'EPERM') return 'it may not be read; check its permissions';
+  if (code === 'ENOTDIR') return 'it is no directory, or below something that is none; check the path';
   if (code === 'EISDIR') return 'it is a directory; name a file';
   return `it cannot be read (${error instanceof Error ? error.message : String(error)}); check the path`;
 }

@@ -5,6 +5,7 @@ import { decodePolicyFile, MAX_FILE_BYTES } from '../policy/source.js';
 import { ContainerdWorkloads } from './containerd.js';
 import { readWorkloads, type WorkloadFile, workloadsTooLong } from './file.js';
 import { sameWorkload, type Workload } from './model.js';
+import { Presence } from './presence.js';
 import { watchPath } from './watch-path.js';
 
 export interface WatchOptions {
@@ -17,6 +18,9 @@ export interface WatchOptions {
    */
   readonly onChange: (workloads: readonly Workload[]) => void;
 }
+
+/** How often cgroups of the file's workloads are looked for. */
+const LOOK_MS = 1000;
 
 /** The list of workloads cannot be read, or has errors. */
 export class WorkloadsFault extends Error {
@@ -40,6 +44,12 @@ export async function watchWorkloads(options: WatchOptions): Promise<{ close(): 
   return { close: () => watch.close() };
 }
 
+/** What a list of workloads says now, or why it says nothing. */
+export function readWorkloadsFile(file: string): WorkloadFile {
+  const text = bytesOf(file);
+  return 'fault' in text ? failed(file, text.fault) : workloadsOf(text.bytes, file);
+}
+
 class WorkloadWatch {
   readonly #options: WatchOptions;
   /** What was read last, good or bad: the same is not told twice. */
@@ -49,9 +59,12 @@ class WorkloadWatch {
   #watcher: { close(): void } | undefined;
   #told: readonly Workload[] | undefined;
   #started = false;
+  readonly #presence: Presence;
+  #looking: NodeJS.Timeout | undefined;
 
   constructor(options: WatchOptions) {
     this.#options = options;
+    this.#presence = new Presence(options.log);
   }
 
   async start(): Promise<void> {
@@ -62,9 +75,11 @@ class WorkloadWatch {
     this.#started = true;
     this.#tell();
     this.#watcher = watchPath(this.#options.file, () => this.#reload());
+    this.#looking = setInterval(() => this.#presence.look(this.#file.workloads), LOOK_MS);
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#looking);
     this.#watcher?.close();
     await this.#containerd?.close();
   }
@@ -84,22 +99,10 @@ class WorkloadWatch {
   /** Undefined when nothing has changed since the last time. */
   #read(): WorkloadFile | undefined {
     const file = this.#options.file;
-    const fault = (message: string): WorkloadFile => {
-      const diagnostic: Diagnostic = { at: { file, line: 1, column: 1 }, severity: 'error', message };
-      return { workloads: [], diagnostics: [diagnostic] };
-    };
-    let bytes: Uint8Array;
-    try {
-      bytes = readPolicyBytes(file);
-    } catch (error) {
-      const why = unreadable(error);
-      return this.#new(`fault:${why}`) ? fault(why) : undefined;
-    }
-    if (!this.#new(`text:${Buffer.from(bytes).toString('latin1')}`)) return undefined;
-    if (bytes.length > MAX_FILE_BYTES) return { workloads: [], diagnostics: [workloadsTooLong(file)] };
-    const decoded = decodePolicyFile(bytes, file);
-    if ('fault' in decoded) return { workloads: [], diagnostics: [decoded.fault] };
-    return readWorkloads(decoded.text, file);
+    const text = bytesOf(file);
+    if ('fault' in text) return this.#new(`fault:${text.fault}`) ? failed(file, text.fault) : undefined;
+    if (!this.#new(`text:${Buffer.from(text.bytes).toString('latin1')}`)) return undefined;
+    return workloadsOf(text.bytes, file);
   }
 
   #new(seen: string): boolean {
@@ -120,6 +123,7 @@ class WorkloadWatch {
       before?.close().catch((error: unknown) => log.error({ error }, 'closing the connection to containerd'));
     }
     this.#file = read;
+    this.#presence.look(read.workloads);
   }
 
   #tell(): void {
@@ -137,6 +141,25 @@ class WorkloadWatch {
   #log(diagnostic: Diagnostic): void {
     this.#options.log[diagnostic.severity === 'error' ? 'error' : 'warn'](told(diagnostic));
   }
+}
+
+function bytesOf(file: string): { readonly bytes: Uint8Array } | { readonly fault: string } {
+  try {
+    return { bytes: readPolicyBytes(file) };
+  } catch (error) {
+    return { fault: unreadable(error) };
+  }
+}
+
+function failed(file: string, message: string): WorkloadFile {
+  return { workloads: [], diagnostics: [{ at: { file, line: 1, column: 1 }, severity: 'error', message }] };
+}
+
+function workloadsOf(bytes: Uint8Array, file: string): WorkloadFile {
+  if (bytes.length > MAX_FILE_BYTES) return { workloads: [], diagnostics: [workloadsTooLong(file)] };
+  const decoded = decodePolicyFile(bytes, file);
+  if ('fault' in decoded) return { workloads: [], diagnostics: [decoded.fault] };
+  return readWorkloads(decoded.text, file);
 }
 
 function hasErrors({ diagnostics }: WorkloadFile): boolean {

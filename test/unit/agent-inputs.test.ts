@@ -1,0 +1,143 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { inputFaults } from '../../agent/cli/inputs.js';
+import { Wanted } from '../../agent/cli/wanted.js';
+import type { Enforcer } from '../../agent/kernel/enforcer.js';
+import type { Kernel } from '../../agent/kernel/kernel.js';
+import { PolicyDirectory } from '../../agent/policy/directory.js';
+import { readWorkloads } from '../../agent/workload/file.js';
+import { Presence } from '../../agent/workload/presence.js';
+import { recordedLog } from '../api/harness.js';
+
+const MAIN = resolve(import.meta.dirname, '../../dist/cli/main.js');
+const POSTURES = { file: 'audit', network: 'audit', capabilities: 'audit' } as const;
+const POLICY = `apiVersion: security.belay.dev/v1
+kind: WorkloadPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {}
+  file: {matchPaths: [{path: /a}]}
+`;
+
+let folder: string;
+const at = (name: string) => join(folder, name);
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'belay-inputs-'));
+  mkdirSync(at('policies'));
+  writeFileSync(at('policies/web.yaml'), POLICY);
+  writeFileSync(at('w.yaml'), 'workloads: []\n');
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+describe('what the agent is given', () => {
+  const faults = (given: Partial<Parameters<typeof inputFaults>[0]>) => {
+    const good = { policies: at('policies'), workloads: at('w.yaml'), output: '-', pin: undefined };
+    return inputFaults({ ...good, ...given }).map(({ at: { file, line, column }, message }) =>
+      `${file}:${line}:${column}: ${message}`.replace(`${folder}/`, ''),
+    );
+  };
+
+  it('is in order, also where the output is yet to be made', () => {
+    expect(faults({ output: at('events.jsonl') })).toEqual([]);
+    expect(existsSync(at('events.jsonl'))).toBe(false);
+  });
+
+  it.each([
+    [{ policies: 'nope' }, 'nope:1:1: policies: there is no such file or directory; check the path'],
+    [{ policies: 'w.yaml' }, /^w\.yaml:1:1: policies: it is no directory/],
+    [{ workloads: 'nope' }, 'nope:1:1: there is no such file or directory; check the path'],
+    [{ workloads: 'policies/web.yaml' }, /^policies\/web\.yaml:1:1: unknown field/],
+    [{ output: 'policies' }, 'policies:1:1: output: it is a directory; name a file'],
+    [{ output: 'no/e.jsonl' }, /^no\/e\.jsonl:1:1: output: there is no directory .*\/no; make it/],
+    [{ pin: 'pins/belay' }, /^pins\/belay:1:1: pin: it is not on a bpffs/],
+    [{ pin: 'w.yaml' }, /w\.yaml is no directory$/],
+  ])('is told where it cannot be used: %o', (given, what) => {
+    const [[name, path]] = Object.entries(given) as [string, string][];
+    expect(faults({ [name]: at(path) })[0]).toEqual(
+      typeof what === 'string' ? what : expect.stringMatching(what),
+    );
+  });
+
+  const agent = (args: string[], uid?: number) =>
+    spawnSync(process.execPath, [MAIN, 'agent', ...args], { encoding: 'utf8', uid, cwd: '/' });
+
+  it.runIf(process.getuid?.() === 0)('is looked at before the kernel, and after who it is that asks', () => {
+    const args = ['--policies', at('nope'), '--workloads', at('w.yaml')];
+    const root = agent(args);
+    expect(root.status).toBe(1);
+    expect(root.stderr).toContain('nope:1:1: error: policies: there is no such');
+    expect(root.stderr.trim().split('\n')).toHaveLength(1);
+    const nobody = agent(args, 65534);
+    expect(nobody.status).toBe(1);
+    expect(nobody.stderr).toMatch(/^\{.*run as root.*\}\n$/);
+  });
+});
+
+describe('a policy that becomes bad', () => {
+  const messages = (directory: PolicyDirectory) =>
+    directory.read().diagnostics.map(({ severity, message }) => `${severity}: ${message}`);
+
+  it('is told with what holds instead', () => {
+    const directory = new PolicyDirectory(at('policies'), POSTURES);
+    expect(messages(directory)).toEqual([]);
+    writeFileSync(at('policies/web.yaml'), POLICY.replace('/a', 'a'));
+    expect(messages(directory)).toEqual([
+      expect.stringMatching(/^error: /),
+      'warning: the last good version of WorkloadPolicy/shop/web stays in force',
+    ]);
+    expect(messages(directory)).toEqual([]);
+  });
+
+  it('is told when there is nothing else of it', () => {
+    writeFileSync(at('policies/web.yaml'), POLICY.replace('/a', 'a'));
+    const directory = new PolicyDirectory(at('policies'), POSTURES);
+    expect(messages(directory).at(-1)).toBe('warning: nothing of what is broken here is in force');
+  });
+});
+
+test('that no policy is left is a warning, and that there never was one is not', () => {
+  const { log, lines } = recordedLog();
+  const enforcer = { setPolicies: () => [], setWorkloads: () => [], sets: 0 } as unknown as Enforcer;
+  const wanted = new Wanted({
+    ...{ enforcer, kernel: { tableBytes: 0 } as Kernel, log },
+    ...{ policySources: ['d'], workloadSources: ['f'], onReady: () => {}, onApplied: () => {} },
+  });
+  const { policies } = new PolicyDirectory(at('policies'), POSTURES).read();
+  wanted.setPolicies('d', []);
+  wanted.setWorkloads('f', []);
+  wanted.setPolicies('d', []);
+  wanted.setPolicies('d', policies);
+  expect(lines.filter(({ level }) => level > 30)).toEqual([]);
+  wanted.setPolicies('d', []);
+  expect(lines.at(-1)).toMatchObject({ level: 40, msg: 'there is no policy any more: nothing is enforced' });
+});
+
+test("a workload's cgroup is missed once, and told of when it comes and goes", () => {
+  const { log, lines } = recordedLog();
+  const cgroups = new Set(['/sys/fs/cgroup/a']);
+  const presence = new Presence(log, (path) => cgroups.has(path));
+  const list = (...names: string[]) =>
+    readWorkloads(
+      `workloads: [${names.map((name) => `{namespace: shop, name: ${name}, cgroup: /sys/fs/cgroup/${name}}`)}]`,
+      'w.yaml',
+    ).workloads;
+  const look = (...names: string[]) => {
+    presence.look(list(...names));
+    return lines.splice(0).map(({ level, msg }) => `${level} ${msg}`);
+  };
+  expect(look('a', 'b')).toEqual([
+    '40 workload shop/b: there is no cgroup /sys/fs/cgroup/b yet; it is protected from when there is',
+  ]);
+  expect(look('a', 'b')).toEqual([]);
+  cgroups.add('/sys/fs/cgroup/b');
+  expect(look('a', 'b')).toEqual(['30 workload shop/b: there is a cgroup /sys/fs/cgroup/b now']);
+  cgroups.delete('/sys/fs/cgroup/a');
+  expect(look('a', 'b')).toEqual([
+    '40 workload shop/a: its cgroup /sys/fs/cgroup/a is gone; it is protected once there is one',
+  ]);
+  expect(look('b', 'c')).toEqual([expect.stringMatching(/^40 workload shop\/c: there is no cgroup/)]);
+  expect(look('a', 'b')).toEqual([expect.stringMatching(/^40 workload shop\/a: there is no cgroup .* yet/)]);
+});
