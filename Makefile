@@ -145,6 +145,7 @@ $(addon): native/binding.gyp $(wildcard native/*.cpp native/*.cc native/*.h) bpf
 $(program): $(abi) tsconfig.json tsconfig.build.json package-lock.json $(shell find agent -name '*.ts' ! -name abi.ts 2>/dev/null)
 	@echo "tsc        dist/"
 	@$(tsc) -p tsconfig.build.json
+	@chmod +x dist/cli/main.js
 	@touch $@
 
 # what the kernel tests act with; static, so that it runs in any container
