@@ -1,6 +1,6 @@
-import pc from 'picocolors';
 import type { AlertRecord, BelayRecord, ObjectRecord } from '../event/record.js';
 import { credentialsText } from '../sink/formats/words.js';
+import { colours, pad } from './terminal.js';
 
 /** What can be shown of a record, and how wide it usually is. */
 export const COLUMNS = {
@@ -37,17 +37,17 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
   const common = { time, node: printable(record.node) };
   if (record.type === 'failure') {
     const object = printable(record.failure);
-    return { ...common, verdict: pc.yellow('failure'), object, count: record.count };
+    return { ...common, verdict: colours.yellow('failure'), object, count: record.count };
   }
   if (record.type === 'unknown-pod') {
     const workload = printable(`pod ${record.podUid}`);
-    return { ...common, verdict: pc.yellow('unknown'), workload, object: printable(record.cgroup) };
+    return { ...common, verdict: colours.yellow('unknown'), workload, object: printable(record.cgroup) };
   }
   const workload = printable(`${record.namespace}/${record.pod}/${record.container}`);
   if (record.type === 'gap') {
     const lost = record.lost === '0' ? 'some' : record.lost;
     const object = `events lost (${printable(record.ring)})`;
-    return { ...common, verdict: pc.yellow('gap'), workload, object, count: lost };
+    return { ...common, verdict: colours.yellow('gap'), workload, object, count: lost };
   }
   const { process: actor } = record;
   const who = {
@@ -60,11 +60,11 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
   };
   if (record.type === 'exec') {
     const object = printable((actor?.arguments ?? []).join(' ') || (actor?.comm ?? ''));
-    return { ...who, verdict: pc.gray('started'), operation: 'exec', object };
+    return { ...who, verdict: colours.gray('started'), operation: 'exec', object };
   }
   if (record.type === 'log') {
     const object = printable(objectText(record.object));
-    return { ...who, verdict: pc.gray('seen'), operation: printable(record.operation), object };
+    return { ...who, verdict: colours.gray('seen'), operation: printable(record.operation), object };
   }
   return {
     ...who,
@@ -79,8 +79,8 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
 }
 
 function verdict({ verdict: what, dryRun }: AlertRecord): string {
-  if (what !== 'Passed') return pc.red(what);
-  return dryRun ? pc.cyan('Passed (dry)') : pc.yellow('Passed');
+  if (what !== 'Passed') return colours.red(what);
+  return dryRun ? colours.cyan('Passed (dry)') : colours.yellow('Passed');
 }
 
 export function objectText(o: ObjectRecord): string {
@@ -111,11 +111,4 @@ export function lineOf(cells: readonly string[], columns: readonly Column[]): st
     .map((cell, i) => pad(cell, COLUMNS[columns[i]]))
     .join(' ')
     .trimEnd();
-}
-
-/** To a width as seen, colours not counted. */
-export function pad(cell: string, width: number): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
-  const seen = cell.replace(/\x1b\[\d+m/g, '').length;
-  return cell + ' '.repeat(Math.max(0, width - seen));
 }

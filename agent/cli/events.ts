@@ -3,13 +3,12 @@ import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import Table from 'cli-table3';
 import { Command, InvalidArgumentError } from 'commander';
-import pc from 'picocolors';
 import type { BelayRecord } from '../event/record.js';
 import { checkFilter, EVERYTHING, type Filter, SINCE_FORM, sinceOf, wants } from '../serve/filter.js';
 import { AgentClient, socketOption } from './client.js';
 import { COLUMNS, type Column, cellsOf, lineOf, USUAL } from './event-columns.js';
+import { tableOf } from './terminal.js';
 
 const POLL_MS = 200;
 
@@ -45,7 +44,10 @@ export function eventsCommand(): Command {
     .option('--columns <names>', `what to show, of ${Object.keys(COLUMNS).join(', ')}`, columnsOf, USUAL)
     .option('--json', 'print records as they are, a JSON object a line')
     .option('--table', 'draw a table once everything has been read')
-    .addHelpText('after', '\nColours are left out when NO_COLOR is set, or the output is no terminal.')
+    .addHelpText(
+      'after',
+      '\nColours are left out when NO_COLOR is set, or the output is no terminal and FORCE_COLOR is not set.',
+    )
     .action(show);
 }
 
@@ -128,12 +130,7 @@ async function show(file: string | undefined, options: ShowOptions): Promise<voi
   } finally {
     agent?.close();
   }
-  if (options.table) {
-    const head = options.columns.map((name) => pc.bold(name));
-    const table = new Table({ head, style: { head: [], border: ['gray'] } });
-    table.push(...rows);
-    process.stdout.write(`${table.toString()}\n`);
-  }
+  if (options.table) process.stdout.write(tableOf(options.columns, rows));
   if (unread.lines > 0) {
     const what = unread.lines === 1 ? 'line is' : 'lines are';
     process.stderr.write(`belay events: ${unread.lines} ${what} not belay.v1 records\n`);

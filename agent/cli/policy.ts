@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import Table from 'cli-table3';
 import { Command, Option } from 'commander';
 import { compile } from '../policy/compile.js';
 import { readPolicyBytes, unreadable } from '../policy/files.js';
@@ -60,11 +59,8 @@ function compileFile(file: string, options: { posture: Posture; json?: boolean }
     process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`);
     return;
   }
-  const table = new Table({ style: { head: [], border: [] } });
-  for (const [key, value] of Object.entries(figures)) {
-    table.push([LABELS[key] ?? key, { content: String(value), hAlign: 'right' }]);
-  }
-  process.stdout.write(`${table.toString()}\n`);
+  for (const [key, value] of Object.entries(figures))
+    process.stdout.write(`${(LABELS[key] ?? key).padEnd(18)}${String(value).padStart(12)}\n`);
 }
 
 const LABELS: Readonly<Record<string, string>> = {

@@ -1,10 +1,9 @@
 import { existsSync } from 'node:fs';
 import { release } from 'node:os';
-import Table from 'cli-table3';
 import { Command } from 'commander';
-import pc from 'picocolors';
 import { type Addon, type Attachment, loadAddon } from '../kernel/addon.js';
-import { activeLsms, attachment } from '../kernel/trouble.js';
+import { activeLsms, attachment, missingSymbols, symbolTrouble } from '../kernel/trouble.js';
+import { colours, tableOf } from './terminal.js';
 
 interface Family {
   readonly family: string;
@@ -141,8 +140,8 @@ export function probeCommand(): Command {
     .option('--json', 'print the findings as JSON')
     .action((options: { json?: boolean }) => {
       const addon = loadAddon();
-      const found = findings(addon);
       const way = wayOf(addon);
+      const found = findings(addon, way);
       const lsms = activeLsms();
       const attachment = typeof way === 'string' ? way : undefined;
       if (options.json) {
@@ -153,23 +152,25 @@ export function probeCommand(): Command {
         process.stdout.write(
           `kernel ${release()}, active security modules: ${lsms?.join(', ') ?? 'unknown'}\n`,
         );
-        if (attachment) process.stdout.write(`programs attach as ${ATTACHMENTS[attachment]}\n`);
-        const table = new Table({
-          head: ['family', 'rules', 'enforced', 'why'],
-          style: { head: [], border: [] },
-        });
-        for (const f of found) {
-          table.push([f.family, f.rules, f.enforced ? pc.green('yes') : pc.red('no'), f.why]);
-        }
-        process.stdout.write(`${table.toString()}\n`);
+        // what keeps everything from being enforced is said once
+        const trouble = typeof way === 'string' ? undefined : way.trouble;
+        process.stdout.write(
+          typeof way === 'string'
+            ? `programs attach as ${ATTACHMENTS[way]}\n`
+            : `${colours.red('nothing can be enforced here')}: ${way.trouble}\n`,
+        );
+        const rows = found.map(({ family, rules, enforced, why }) => [
+          ...[family, rules, enforced ? colours.green('yes') : colours.red('no')],
+          why === trouble ? '' : why,
+        ]);
+        process.stdout.write(`\n${tableOf(['family', 'rules', 'enforced', 'why'], rows)}`);
       }
       if (FAMILIES.some((f) => !look(f, addon, way).enforced)) process.exitCode = 1;
     });
 }
 
 /** Each family of rules, and whether this kernel can enforce it. */
-export function findings(addon: Addon): Finding[] {
-  const way = wayOf(addon);
+export function findings(addon: Addon, way = wayOf(addon)): Finding[] {
   return [
     ...FAMILIES.map((f) => look(f, addon, way)),
     ...NOT_YET.map(([family, why]) => ({ family, rules: '', enforced: false, why })),
@@ -186,7 +187,9 @@ function wayOf(addon: Addon): Attachment | { readonly trouble: string } {
   if (!existsSync('/sys/kernel/btf/vmlinux'))
     return { trouble: 'the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)' };
   try {
-    return attachment(addon);
+    const way = attachment(addon);
+    const symbols = missingSymbols();
+    return symbols.length > 0 ? { trouble: symbolTrouble(symbols) } : way;
   } catch (error) {
     return { trouble: error instanceof Error ? error.message : String(error) };
   }

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import pc from 'picocolors';
 import type { CostsView, WorkloadView } from '../serve/node-view.js';
 import { type AgentClient, socketOption, withAgent } from './client.js';
-import { pad, printable } from './event-columns.js';
+import { printable } from './event-columns.js';
+import { colours, pad } from './terminal.js';
 
 /** `belay top`: who is busiest, which rules speak most, and what the hooks cost. */
 export function topCommand(): Command {
@@ -131,7 +131,7 @@ export function ratesOf(before: Look, now: Look): Rates {
 export function draw({ workloads, rules, hooks, unmeasured }: Rates, lines: number): string {
   const number = (value: number) => value.toFixed(value < 10 ? 1 : 0).padStart(9);
   const table = (head: string, rows: readonly string[], none: string) =>
-    [pc.bold(head), ...(rows.length > 0 ? rows.slice(0, lines) : [pc.gray(none)]), ''].join('\n');
+    [colours.bold(head), ...(rows.length > 0 ? rows.slice(0, lines) : [colours.gray(none)]), ''].join('\n');
   const total = hooks.reduce((sum, { share }) => sum + share, 0);
   return [
     table(

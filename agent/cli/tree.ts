@@ -1,8 +1,8 @@
 import { Command } from 'commander';
-import pc from 'picocolors';
 import type { BelayRecord, ProcessRecord } from '../event/record.js';
 import { socketOption, withAgent } from './client.js';
 import { printable } from './event-columns.js';
+import { colours } from './terminal.js';
 
 /** `belay tree`: which program started which, in a workload. */
 export function treeCommand(): Command {
@@ -123,13 +123,13 @@ function draw(nodes: readonly TreeNode[], before = ''): string[] {
   return nodes.flatMap((node, i) => {
     const last = i === nodes.length - 1;
     const deeds = [
-      ...(node.denied > 0 ? [pc.red(`${node.denied} denied`)] : []),
-      ...(node.reported > 0 ? [pc.yellow(`${node.reported} reported`)] : []),
+      ...(node.denied > 0 ? [colours.red(`${node.denied} denied`)] : []),
+      ...(node.reported > 0 ? [colours.yellow(`${node.reported} reported`)] : []),
     ];
     const label = [
-      pc.gray(String(node.pid)),
+      colours.gray(String(node.pid)),
       printable(node.command || '?'),
-      ...(node.uid === undefined ? [] : [pc.gray(`uid ${node.uid}`)]),
+      ...(node.uid === undefined ? [] : [colours.gray(`uid ${node.uid}`)]),
       ...deeds,
     ].join(' ');
     return [

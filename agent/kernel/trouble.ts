@@ -49,6 +49,24 @@ export function unprivileged(): string | undefined {
   return 'loading kernel programs needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); run as root';
 }
 
+/** Kernel variables that the programs cannot do without: the `__ksym`s of bpf/ that are not weak. */
+export const SYMBOLS = ['rename_lock', 'mount_lock'];
+
+/** Those of SYMBOLS that libbpf will not find; it looks in kallsyms, where variables are with CONFIG_KALLSYMS_ALL only. */
+export function missingSymbols(kallsyms = '/proc/kallsyms'): string[] {
+  let text = '';
+  try {
+    text = readFileSync(kallsyms, 'latin1');
+  } catch {
+    // the kernel has none at all
+  }
+  return SYMBOLS.filter((symbol) => !new RegExp(`^\\S+ \\S ${symbol}$`, 'm').test(text));
+}
+
+export function symbolTrouble(symbols: readonly string[]): string {
+  return `the kernel does not say where its ${symbols.join(' and ')} ${symbols.length > 1 ? 'are' : 'is'} (/proc/kallsyms); it needs CONFIG_KALLSYMS_ALL=y`;
+}
+
 /** Why the programs cannot run here and what to do, most likely cause first. */
 export function kernelTrouble(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
@@ -57,6 +75,8 @@ export function kernelTrouble(error: unknown): string {
   if (!existsSync('/sys/kernel/btf/vmlinux')) {
     return `this kernel has no BTF (/sys/kernel/btf/vmlinux); it needs CONFIG_DEBUG_INFO_BTF=y: ${message}`;
   }
+  const symbols = code === 'ESRCH' ? missingSymbols() : [];
+  if (symbols.length > 0) return `${symbolTrouble(symbols)}: ${message}`;
   if (code === 'EPERM')
     return `the kernel does not let this process load programs (container? lockdown?): ${message}`;
   return message;
