@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import { Command } from 'commander';
 import { Checker, type CheckResult } from '../policy/check.js';
 import { policyFiles, readPolicyBytes, unreadable } from '../policy/files.js';
@@ -23,8 +23,9 @@ export function checkCommand(): Command {
     .option('--json', 'print the findings as JSON')
     .action(async (paths: string[], options: { json?: boolean }) => {
       const checker = new Checker();
-      let files = 0;
-      for (const path of paths) files += await addPath(checker, path);
+      const seen = new Set<string>();
+      for (const path of paths) await addPath(checker, path, seen);
+      const files = seen.size;
       const result = checker.finish();
       const { policies, errors, warnings } = result;
       const summary: Summary = { files, policies: policies.length, errors, warnings };
@@ -51,32 +52,33 @@ function summaryLine({ files, policies, errors, warnings }: Summary): string {
   return `${count(files, 'file')}: ${valid}, ${count(errors, 'error')}, ${count(warnings, 'warning')}`;
 }
 
-/** How many files were looked at. */
-async function addPath(checker: Checker, path: string): Promise<number> {
+/** @param seen the files that were looked at; each is, once */
+async function addPath(checker: Checker, path: string, seen: Set<string>): Promise<void> {
   if (path === '-') {
-    checker.add(await readStdin(), '<stdin>');
-    return 1;
+    if (!seen.has(path)) checker.add(await readStdin(), '<stdin>');
+    seen.add(path);
+    return;
   }
   try {
-    if (!statSync(path).isDirectory()) return addFile(checker, path);
+    if (!statSync(path).isDirectory()) return addFile(checker, path, seen);
     const files = policyFiles(path);
     if (files.length === 0)
       checker.fail(path, 'it holds no *.yaml, *.yml or *.json file; name another directory');
-    for (const file of files) addFile(checker, file);
-    return files.length;
+    for (const file of files) addFile(checker, file, seen);
   } catch (error) {
     checker.fail(path, unreadable(error));
-    return 0;
   }
 }
 
-function addFile(checker: Checker, file: string): 1 {
+function addFile(checker: Checker, file: string, seen: Set<string>): void {
   try {
+    const real = realpathSync(file);
+    if (seen.has(real)) return;
+    seen.add(real);
     checker.add(readPolicyBytes(file), file);
   } catch (error) {
     checker.fail(file, unreadable(error));
   }
-  return 1;
 }
 
 /** No more of it than is needed to know that it is too long. */

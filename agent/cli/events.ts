@@ -5,6 +5,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { BelayRecord } from '../event/record.js';
+import { unreadable } from '../policy/files.js';
 import { checkFilter, EVERYTHING, type Filter, SINCE_FORM, sinceOf, wants } from '../serve/filter.js';
 import { AgentClient, socketOption } from './client.js';
 import { COLUMNS, type Column, cellsOf, lineOf, USUAL } from './event-columns.js';
@@ -125,12 +126,15 @@ async function show(file: string | undefined, options: ShowOptions): Promise<voi
       else process.stdout.write(`${lineOf(cellsOf(record, options.columns), options.columns)}\n`);
     }
   } catch (error) {
-    process.stderr.write(`belay events: ${error instanceof Error ? error.message : String(error)}\n`);
+    const told = error instanceof Error ? error.message : String(error);
+    const what = file !== undefined && error instanceof Error && 'code' in error;
+    process.stderr.write(`belay events: ${what ? `${file}: ${unreadable(error)}` : told}\n`);
     process.exitCode = 1;
   } finally {
     agent?.close();
   }
-  if (options.table) process.stdout.write(tableOf(options.columns, rows));
+  if (options.table && (rows.length > 0 || !process.exitCode))
+    process.stdout.write(tableOf(options.columns, rows));
   if (unread.lines > 0) {
     const what = unread.lines === 1 ? 'line is' : 'lines are';
     process.stderr.write(`belay events: ${unread.lines} ${what} not belay.v1 records\n`);

@@ -7,6 +7,7 @@ import { pack } from 'tar-stream';
 import { parse, stringify } from 'yaml';
 import { loadAddon } from '../kernel/addon.js';
 import { activeLsms } from '../kernel/trouble.js';
+import { unwritable } from '../policy/files.js';
 import { AgentClient, socketOption } from './client.js';
 import { findings } from './probe.js';
 import { VERSION } from './version.js';
@@ -45,6 +46,12 @@ interface SysdumpOptions {
 type Part = () => string | undefined | Promise<string | undefined>;
 
 async function run(file: string, { socket, config, log }: SysdumpOptions): Promise<void> {
+  const fault = unwritable(file);
+  if (fault !== undefined) {
+    process.stderr.write(`belay sysdump: ${file}: ${fault}\n`);
+    process.exitCode = 1;
+    return;
+  }
   const agent = new AgentClient(socket);
   const ask = (method: string) => async () => json(await agent.ask(method));
   const parts: Readonly<Record<string, Part>> = {
@@ -69,23 +76,32 @@ async function run(file: string, { socket, config, log }: SysdumpOptions): Promi
   };
   const archive = pack();
   const written = pipeline(archive, createGzip(), createWriteStream(file, { mode: 0o600 }));
-  const faults: string[] = [];
+  let broken: unknown;
+  written.catch((error: unknown) => {
+    broken = error;
+  });
+  /** Names of what is missing, by why it is. */
+  const faults = new Map<string, string[]>();
   try {
     for (const [name, part] of Object.entries(parts)) {
       try {
         const text = await part();
         if (text !== undefined) archive.entry({ name: `belay-sysdump/${name}` }, text);
       } catch (error) {
-        faults.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+        const why = error instanceof Error ? error.message : String(error);
+        faults.set(why, [...(faults.get(why) ?? []), name]);
       }
     }
-    if (faults.length > 0) archive.entry({ name: 'belay-sysdump/missing.txt' }, `${faults.join('\n')}\n`);
+    const missing = [...faults].map(([why, names]) => `${names.join(', ')}: ${why}\n`);
+    if (missing.length > 0) archive.entry({ name: 'belay-sysdump/missing.txt' }, missing.join(''));
     archive.finalize();
     await written;
-    for (const fault of faults) process.stderr.write(`belay sysdump: without ${fault}\n`);
+    for (const line of missing) process.stderr.write(`belay sysdump: without ${line}`);
     process.stdout.write(`${file}\n`);
   } catch (error) {
-    process.stderr.write(`belay sysdump: ${error instanceof Error ? error.message : String(error)}\n`);
+    // writing to an archive that is broken says nothing of why
+    const why = broken ?? error;
+    process.stderr.write(`belay sysdump: ${why instanceof Error ? why.message : String(why)}\n`);
     process.exitCode = 1;
   } finally {
     agent.close();

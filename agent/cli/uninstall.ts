@@ -15,7 +15,7 @@ export function uninstallCommand(): Command {
             : `nothing is in force below ${pin}\n`,
         );
       } catch (error) {
-        process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
+        process.stderr.write(`belay uninstall: ${error instanceof Error ? error.message : error}\n`);
         process.exitCode = 1;
       }
     });

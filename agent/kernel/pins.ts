@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { enums } from './abi.js';
 
@@ -10,11 +11,25 @@ const DETACH_MS = 20;
 /** Of a directory whose programs are being taken off: those left enforce, and are not all. A bpffs allows no dot in names. */
 const ENDED = '_ended';
 
+/** BPF_FS_MAGIC of linux/magic.h. */
+const BPF_FS = 0xcafe4a11;
+
 /** What is pinned cannot be taken over; it stays in force. */
 export class CannotTakeOver extends Error {}
 
 /** Where the pins of a schema are. */
 export const schemaDirectory = (pin: string, schema: number = SCHEMA) => `${pin}/v${schema}`;
+
+/** Why nothing can be pinned in a directory, which may be yet to be made. */
+export function unpinnable(path: string): string | undefined {
+  for (let at = path; ; at = dirname(at)) {
+    const there = statSync(at, { throwIfNoEntry: false });
+    if (there === undefined && at !== dirname(at)) continue;
+    if (there?.isDirectory() === false) return `${at} is no directory`;
+    if (statfsSync(at).type === BPF_FS) return undefined;
+    return 'it is not on a bpffs; write /sys/fs/bpf/… (mount -t bpf bpf /sys/fs/bpf, where there is none)';
+  }
+}
 
 /** Directories of pins, by what they are to this version. */
 export interface Pins {
@@ -76,10 +91,14 @@ export function removeDirectory(directory: string): void {
 /**
  * Takes Belay off this node: all that any version has pinned below a directory.
  * @returns how many programs that were
- * @throws Error where something else is in the directory; nothing has been touched then
+ * @throws Error where something else is in the directory, or no pins can be; nothing has been touched then
  */
 export async function uninstall(pin: string): Promise<number> {
-  if (!existsSync(pin)) return 0;
+  if (!existsSync(pin)) {
+    const why = unpinnable(pin);
+    if (why === undefined) return 0;
+    throw new Error(`there is no directory ${pin}, and there can be no pins there: ${why}`);
+  }
   const names = readdirSync(pin);
   const strange = names.find((name) => !/^v\d+(_ended)?$/.test(name));
   if (strange !== undefined) {

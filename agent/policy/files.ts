@@ -1,5 +1,14 @@
-import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { MAX_FILE_BYTES } from './source.js';
 
 /** Where policies come from: the files of a directory, and their bytes. */
@@ -50,4 +59,18 @@ export function unreadable(error: unknown): string {
   if (code === 'ENOTDIR') return 'it is no directory, or below something that is none; check the path';
   if (code === 'EISDIR') return 'it is a directory; name a file';
   return `it cannot be read (${error instanceof Error ? error.message : String(error)}); check the path`;
+}
+
+/** Why a file cannot be written to, or made; undefined when it can. */
+export function unwritable(path: string): string | undefined {
+  try {
+    const there = statSync(path, { throwIfNoEntry: false });
+    if (there?.isDirectory()) return 'it is a directory; name a file';
+    if (there === undefined && !statSync(dirname(path), { throwIfNoEntry: false })?.isDirectory())
+      return `there is no directory ${dirname(path)}; make it`;
+    accessSync(there === undefined ? dirname(path) : path, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `it cannot be written (${error instanceof Error ? error.message : String(error)})`;
+  }
 }

@@ -107,6 +107,12 @@ describe('belay events', () => {
     const nobody = await belay('events', '--socket', join(folder, 'nobody.sock')).ended;
     expect([nobody.status, nobody.out]).toEqual([1, '']);
     expect(nobody.err).toMatch(/no agent answers at .*nobody\.sock/);
+    const missing = await belay('events', 'missing.jsonl').ended;
+    expect([missing.status, missing.out]).toEqual([1, '']);
+    expect(missing.err).toMatch(/^belay events: missing\.jsonl: there is no such file .*\n$/);
+    expect((await belay('events', '--table', folder).ended).err).toMatch(
+      /^belay events: .*: it is a directory.*\n$/,
+    );
     expect((await belay('events', '--verdict', 'refused').ended).err).toContain('there are Passed, Denied');
     expect((await belay('events', '--columns', 'colour').ended).err).toContain('no column "colour"');
   });
@@ -205,6 +211,16 @@ describe('belay tree', () => {
   });
 });
 
+describe('belay uninstall', () => {
+  it('says where there is no directory, and can be no pins', async () => {
+    const { status, out, err } = await belay('uninstall', '--pin', join(folder, 'pins')).ended;
+    expect([status, out]).toEqual([1, '']);
+    expect(err).toMatch(
+      /^belay uninstall: there is no directory .*\/pins, and there can be no pins there: .*\n$/,
+    );
+  });
+});
+
 describe('belay sysdump', () => {
   it('is an archive that only its owner reads, with everything that could be had', async () => {
     const config = join(folder, 'config.yaml');
@@ -229,7 +245,13 @@ describe('belay sysdump', () => {
   it('is made without an agent, and says what it lacks', async () => {
     const { status, err } = await belay('sysdump', 'alone.tar.gz', '--socket', join(folder, 'none')).ended;
     expect(status).toBe(0);
-    expect(err).toMatch(/without health\.json: no agent answers/);
+    expect(err).toMatch(/^belay sysdump: without health\.json, .*events\.jsonl: no agent answers .*\n$/);
+  });
+
+  it('says in a line why it cannot be written', async () => {
+    const { status, out, err } = await belay('sysdump', join(folder, 'no/x.tar.gz')).ended;
+    expect([status, out]).toEqual([1, '']);
+    expect(err).toMatch(/^belay sysdump: .*x\.tar\.gz: there is no directory .*\/no; make it\n$/);
   });
 
   it('leaves out what could let somebody in', () => {

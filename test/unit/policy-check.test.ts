@@ -128,3 +128,9 @@ test('bytes that are not UTF-8 are an error at their place', async () => {
   const path = write('latin.yaml', Buffer.from('a: b\nc: caf\xe9\n', 'latin1'));
   expect((await check(path)).out).toMatch(/latin\.yaml:2:7: error: the byte 0xe9/);
 });
+
+test('a file that is named twice is read once', async () => {
+  const file = write('good.yaml', good);
+  const { err, code } = await check(file, file, directory);
+  expect([err, code]).toEqual(['1 file: 1 valid policy, 0 errors, 0 warnings\n', 0]);
+});
