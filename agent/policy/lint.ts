@@ -56,8 +56,8 @@ function sameRules(policies: readonly Policy[]): Diagnostic[] {
   const repetitions = new Map<Policy, Diagnostic[]>();
   for (const group of groups.values()) {
     const seen = new Map<string, Rule>();
-    let allow: Rule | undefined;
-    let denial: Rule | undefined;
+    /** The first of each action that may contradict others. */
+    const first = new Map<Action, Rule>();
     for (const { policy, rule } of group) {
       const key = `${rule.action} ${conditions(rule)}`;
       const same = seen.get(key);
@@ -66,17 +66,18 @@ function sameRules(policies: readonly Policy[]): Diagnostic[] {
         add(repetitions, policy, warning(rule.at, `${rule.id} repeats the rule at ${where}; leave one out`));
         continue;
       }
-      const denies = isDenial(rule.action) && conditions(rule) === '';
-      // An audit never contradicts; nor does a denial under conditions, which refines what is allowed.
-      const against = rule.action === 'Allow' ? denial : denies ? allow : undefined;
-      if (against !== undefined) {
-        const where = place(against.at, rule.at);
-        const text = `${rule.id} says ${rule.action} where the rule at ${where} says ${against.action}; the denial wins, so leave one out`;
-        add(contradictions, policy, warning(rule.at, text));
-      }
       seen.set(key, rule);
-      if (rule.action === 'Allow') allow ??= rule;
-      if (denies) denial ??= rule;
+      // A denial under conditions refines what others say.
+      if (isDenial(rule.action) && conditions(rule) !== '') continue;
+      for (const against of first.values()) {
+        const counts = whichCounts(rule.action, against.action);
+        if (counts === undefined) continue;
+        const where = place(against.at, rule.at);
+        const text = `${rule.id} says ${rule.action} where the rule at ${where} says ${against.action}; ${counts}, so leave one out`;
+        add(contradictions, policy, warning(rule.at, text));
+        break;
+      }
+      if (!first.has(rule.action)) first.set(rule.action, rule);
     }
   }
   return [...[...contradictions.values()].flat(), ...[...repetitions.values()].flatMap(firstOf)];
@@ -95,8 +96,19 @@ function firstOf(found: readonly Diagnostic[]): Diagnostic[] {
   return [{ ...first, message: first.message + rest }];
 }
 
+const DENIALS: readonly Action[] = ['Block', 'Kill', 'KillContainer'];
+
+/** What becomes of two actions for the same; undefined where both do what they say. An audit reports what passes. */
+function whichCounts(a: Action, b: Action): string | undefined {
+  const [lesser, stricter] = [DENIALS.indexOf(a), DENIALS.indexOf(b)].sort((x, y) => x - y);
+  if (a === b || stricter < 0) return undefined;
+  if (lesser >= 0) return `${DENIALS[stricter]} counts, being the strictest`;
+  if (a === 'Allow' || b === 'Allow') return 'the denial wins';
+  return `${DENIALS[stricter]} counts, and the audit never reports`;
+}
+
 function isDenial(action: Action): boolean {
-  return action === 'Block' || action === 'Kill' || action === 'KillContainer';
+  return DENIALS.includes(action);
 }
 
 function conditions(rule: Rule): string {

@@ -44,9 +44,20 @@ test('a contradiction across policies is found when they reach the same workload
 });
 
 test.each([
+  ['Block', 'Audit', 'Block counts, and the audit never reports'],
+  ['Audit', 'Kill', 'Kill counts, and the audit never reports'],
+  ['Kill', 'Block', 'Kill counts, being the strictest'],
+  ['Block', 'Allow', 'the denial wins'],
+])('of %s and %s for the same object it is said which counts', (a, b, counts) => {
+  const text = `p0.yaml:9 process.matchPaths[1] says ${b} where the rule at line 8 says ${a}; ${counts}, so leave one out`;
+  expect(doubts(rules('process', `path: /a, action: ${a}`, `path: /a, action: ${b}`))).toEqual([text]);
+});
+
+test.each([
   ['sources differ', 'path: /a, action: Allow, fromSource: [{path: /b}]', 'path: /a'],
   ['a condition refines what is allowed', 'path: /a, action: Allow', 'path: /a, readOnly: true'],
   ['an audit has no say', 'path: /a, action: Allow', 'path: /a, action: Audit'],
+  ['a condition refines what is audited', 'path: /a, action: Audit', 'path: /a, readOnly: true'],
   ['the objects differ', 'path: /a, action: Allow', 'path: /b'],
 ])('no contradiction where %s', (_, a, b) => {
   expect(doubts(rules('file', a, b))).toEqual([]);
