@@ -321,8 +321,7 @@ export function readConfig(text: string, file: string): ConfigFile {
   const [document, ...others] = source.documents;
   let values: Partial<Settings> = {};
   try {
-    for (const error of source.documents.flatMap(({ errors }) => errors).slice(0, 20))
-      source.error(error.pos[0], `YAML syntax: ${error.message.split('\n')[0] ?? ''}; correct it`);
+    for (const each of source.documents) source.reportSyntax(each);
     if (document !== undefined && source.errors === 0) {
       source.enter(document);
       for (const { contents } of others)

@@ -14,9 +14,6 @@ import { ACTIVITIES, MODES } from './schema/words.js';
 import { Exhausted, MAX_FILE_BYTES, Source, tooLong } from './source.js';
 import { KINDS, suggestion } from './vocabulary.js';
 
-/** How many syntax errors of one document are told; what follows the first ones is mostly their echo. */
-const MAX_SYNTAX_ERRORS = 20;
-
 /**
  * Reads all policies of a YAML text of one or more documents (or Kubernetes lists). Pure, and never throws: every
  * fault becomes a diagnostic at the line and column of the field or value concerned. A policy with an
@@ -31,9 +28,8 @@ export function readPolicies(text: string, file: string): { policies: Policy[]; 
   try {
     for (const document of source.documents) {
       const contents = document.contents;
-      if (document.errors.length > 0) {
+      if (source.reportSyntax(document, '; the policies of this document are not read')) {
         found = true;
-        reportSyntax(source, document.errors);
         continue;
       }
       if (contents === null || (isScalar(contents) && contents.value === null)) continue;
@@ -59,21 +55,6 @@ export function byPosition(a: Diagnostic, b: Diagnostic): number {
   const files = a.at.file < b.at.file ? -1 : a.at.file > b.at.file ? 1 : 0;
   const places = a.at.line - b.at.line || a.at.column - b.at.column;
   return files || places || a.severity.localeCompare(b.severity);
-}
-
-function reportSyntax(source: Source, errors: Source['documents'][number]['errors']): void {
-  for (const error of errors.slice(0, MAX_SYNTAX_ERRORS)) {
-    const said = error.message.split('\n')[0] ?? '';
-    const text =
-      error.code === 'RESOURCE_EXHAUSTION'
-        ? 'the YAML nests too deeply; no policy needs that, so check the brackets'
-        : `YAML syntax: ${said}; correct it, the policies of this document are not read`;
-    source.error(error.pos[0], text);
-  }
-  const more = errors.length - MAX_SYNTAX_ERRORS;
-  const next = errors[MAX_SYNTAX_ERRORS];
-  if (next !== undefined)
-    source.error(next.pos[0], `YAML syntax: ${more} more errors follow; correct the first ones`);
 }
 
 /** A policy, or a list of them as `kubectl get -o yaml` prints it. */

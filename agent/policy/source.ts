@@ -13,6 +13,7 @@ import {
   visit,
 } from 'yaml';
 import type { Diagnostic, Position } from './model.js';
+import { syntaxFault } from './syntax.js';
 
 /** The longest policy file that is read, in bytes. A policy of a hundred rules has some 10 KiB. */
 export const MAX_FILE_BYTES = 1 << 20;
@@ -49,6 +50,7 @@ export class Source {
   readonly documents: readonly Document.Parsed[];
   /** The text was refused before parsing, and why has been reported. */
   readonly unreadable: boolean = false;
+  readonly #text: string;
   readonly #diagnostics: Diagnostic[] = [];
   readonly #lines = new LineCounter();
   #targets: ReadonlyMap<Alias, Node> = new Map();
@@ -58,6 +60,7 @@ export class Source {
 
   constructor(text: string, file: string) {
     this.file = file;
+    this.#text = text;
     // The library's own count leaves out the breaks of some lines that it cannot make sense of.
     this.#lines.addNewLine(0);
     for (const match of text.matchAll(/\n/g)) this.#lines.addNewLine(match.index + 1);
@@ -82,6 +85,16 @@ export class Source {
   /** How many errors (not warnings) have been reported so far. */
   get errors(): number {
     return this.#errors;
+  }
+
+  /**
+   * Reports what keeps a document from being read, and what follows from that.
+   * @returns whether something does
+   */
+  reportSyntax(document: Document.Parsed, consequence = ''): boolean {
+    const fault = syntaxFault(document, this.#text);
+    if (fault !== undefined) this.error(fault.offset, `YAML syntax: ${fault.message}${consequence}`);
+    return fault !== undefined;
   }
 
   /** Aliases are resolved within one document, to the last anchor of their name that stands before them. */

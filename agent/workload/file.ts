@@ -16,9 +16,6 @@ export interface WorkloadFile {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-/** How many syntax errors are told; what follows the first ones is mostly their echo. */
-const MAX_SYNTAX_ERRORS = 20;
-
 /** `sun_path` of unix(7), less the NUL. */
 const MAX_SOCKET_BYTES = 107;
 
@@ -42,7 +39,7 @@ export function readWorkloads(text: string, file: string): WorkloadFile {
   let read: Omit<WorkloadFile, 'diagnostics'> = { workloads: [] };
   if (document === undefined) {
     if (!source.unreadable) source.error(0, `the file names no workloads; ${ADVICE}`);
-  } else if (reportSyntax(source)) {
+  } else if (!source.documents.map((each) => source.reportSyntax(each)).includes(true)) {
     const root = document.contents;
     try {
       source.enter(document);
@@ -63,18 +60,6 @@ export function readWorkloads(text: string, file: string): WorkloadFile {
 export function workloadsTooLong(file: string): Diagnostic {
   const message = 'the file is longer than 1 MiB, so it is not read; is it the list of workloads?';
   return { at: { file, line: 1, column: 1 }, severity: 'error', message };
-}
-
-/** @returns whether there was none */
-function reportSyntax(source: Source): boolean {
-  const errors = source.documents.flatMap((document) => document.errors);
-  for (const error of errors.slice(0, MAX_SYNTAX_ERRORS))
-    source.error(error.pos[0], `YAML syntax: ${error.message.split('\n')[0] ?? ''}; correct it`);
-  const next = errors[MAX_SYNTAX_ERRORS];
-  const more = errors.length - MAX_SYNTAX_ERRORS;
-  if (next !== undefined)
-    source.error(next.pos[0], `YAML syntax: ${more} more errors follow; correct the first ones`);
-  return errors.length === 0;
 }
 
 function readRoot(source: Source, node: Node): Omit<WorkloadFile, 'diagnostics'> {

@@ -212,7 +212,7 @@ logLevel: debug
     ['a setting twice', 'pin: /a\n@@pin: /b\n', 'stands twice'],
     ['a list', '@@- kubernetes\n', 'must be a mapping'],
     ['a second document', 'pin: /a\n---\n@@pin: /b\n', 'second document'],
-    ['a syntax error', 'pin: [@@', 'YAML syntax'],
+    ['a syntax error', 'pin: @@[', 'YAML syntax'],
     ['an expression that is none', 'redact:\n- "a+"\n- @@"("\n', 'no RE2 expression'],
     ['a sink of no kind', 'sinks:\n- name: x\n  type: @@syslogg\n', 'did you mean "syslog"'],
     ['a file that names another', '@@config: /b\n', 'cannot name another'],

@@ -64,7 +64,7 @@ const faultRows: readonly Row[] = [
   ['an empty text', '@@', 'no policy in this file'],
   ['comments only', '@@# nothing\n', 'no policy'],
   ['a syntax error', `${process('path: /a')}  : @@]`, 'YAML syntax'],
-  ['an unclosed bracket', 'kind: [WorkloadPolicy@@', 'YAML syntax'],
+  ['an unclosed bracket', 'kind: @@[WorkloadPolicy', 'YAML syntax'],
   ['a scalar', '@@hello', 'must be a mapping'],
   ['a list', '@@- a', 'must be a mapping'],
   [

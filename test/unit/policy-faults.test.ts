@@ -35,7 +35,7 @@ test('one broken document does not take the others with it, and all faults come 
     'p.yaml',
   );
   expect(policies).toHaveLength(2);
-  expect(diagnostics.map(({ at }) => at.line)).toEqual([12, 20]);
+  expect(diagnostics.map(({ at }) => at.line)).toEqual([11, 20]);
 });
 
 test('a fault behind lines that YAML cannot make sense of is told on its own line', () => {

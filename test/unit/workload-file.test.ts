@@ -72,7 +72,7 @@ describe('a fault is told where it stands', () => {
     ['neither field', '@@{}\n', 'names no workloads'],
     ['a list', '@@- a\n', 'must be a mapping'],
     ['text', '@@hello\n', 'must be a mapping'],
-    ['a syntax error', 'workloads: [@@', 'YAML syntax'],
+    ['a syntax error', 'workloads: @@[', 'YAML syntax'],
     ['a second document', 'workloads: []\n---\n@@containerd: /c\n', 'second document'],
     ['a broken alias', 'workloads: @@*nothing\n', 'no anchor'],
     ['an unknown field at the top', '@@workload: []\nworkloads: []\n', 'did you mean'],
