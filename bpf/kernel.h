@@ -235,6 +235,8 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IP6_FRAGMENT 0xfff9
 #define TCP_FLAG_SYN 2
 
+#define BPF_LINK_GET_FD_BY_ID 30
+
 #define EPERM 1
 #define ENOMEM 12
 #define EACCES 13
@@ -266,9 +268,11 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_AH 51
 #define IPPROTO_ICMPV6 58
 #define IPPROTO_DSTOPTS 60
+#define IPPROTO_L2TP 115
 #define IPPROTO_SCTP 132
 #define IPPROTO_UDPLITE 136
 #define IPPROTO_MPTCP 262
+#define IPPROTO_SMC 256
 #define MSG_FASTOPEN 0x20000000
 
 #define FS_IOC_SETFLAGS 0x40086602

@@ -36,7 +36,8 @@ static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
 		return SOCKET_ICMP_DGRAM;
 	if (ip && type == SOCK_DGRAM && protocol == IPPROTO_ICMPV6)
 		return SOCKET_ICMPV6_DGRAM;
-	if (ip && type == SOCK_STREAM && (protocol == IPPROTO_IP || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP))
+	if (ip && type == SOCK_STREAM && (protocol == IPPROTO_IP || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP ||
+					   protocol == IPPROTO_SMC))
 		return SOCKET_TCP;
 	if (ip && type == SOCK_DGRAM &&
 	    (protocol == IPPROTO_IP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE))
@@ -125,7 +126,7 @@ static __always_inline void read_endpoint(struct endpoint *e, const void *addres
 
 static __always_inline u8 address_protocol(u32 protocol, u32 type)
 {
-	if (protocol == IPPROTO_MPTCP)
+	if (protocol == IPPROTO_MPTCP || protocol == IPPROTO_SMC)
 		return IPPROTO_TCP;
 	if (protocol == IPPROTO_UDPLITE)
 		return IPPROTO_UDP;
@@ -351,8 +352,10 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 		return 0;
 	}
 	family = BPF_CORE_READ(sock, sk, __sk_common.skc_family);
+	/* raw sockets, and L2TP's, take an address of no family for one of theirs */
 	read_endpoint(&n.peer, address, msg->msg_namelen,
-		      family == AF_INET || (family == AF_INET6 && sock->type == SOCK_RAW) ? family : AF_UNSPEC);
+		      family == AF_INET || (family == AF_INET6 && (sock->type == SOCK_RAW || n.protocol == IPPROTO_L2TP)) ?
+			      family : AF_UNSPEC);
 	if (n.peer.unspecified)
 		set_own(&n.peer, sock);
 	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))

@@ -89,9 +89,25 @@ ESCAPE_HOOK(sb_pivotroot, ESCAPE_PIVOT_ROOT, name_path(s, to), struct path *from
 ESCAPE_HOOK(path_chroot, ESCAPE_CHROOT, name_path(s, path), struct path *path)
 /* since 6.1 */
 ESCAPE_HOOK(userns_create, ESCAPE_USER_NAMESPACE, , const void *cred)
-ESCAPE_HOOK(bpf, ESCAPE_BPF, s->capability = command, int command)
 ESCAPE_HOOK(perf_event_open, ESCAPE_PERF_EVENT, )
 ESCAPE_HOOK(kernel_module_request, ESCAPE_KERNEL_MODULE, put_text(s, name), char *name)
+
+SEC("lsm/bpf")
+int BPF_PROG(bpf, int command)
+{
+	struct caller c = {};
+	struct subject *who;
+
+	/* by a link that is had by its number, a program is detached, and an iterator read as if by the agent */
+	if (command == BPF_LINK_GET_FD_BY_ID) {
+		who = find_stranger(get_settings());
+		if (who)
+			ANSWER(PROTECT(who, OPERATION_BPF, ));
+	}
+	if (!find_caller(&c))
+		return 0;
+	ANSWER(JUDGE_ESCAPE(&c, ESCAPE_BPF, s->capability = command));
+}
 
 SEC("lsm/sb_umount")
 int BPF_PROG(sb_umount, struct vfsmount *mnt)
