@@ -56,7 +56,7 @@ static __always_inline bool find_caller(struct caller *c)
 	if (!task->bpf_storage)
 		return false;
 	c->subject = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (!c->subject || c->subject->flags & SUBJECT_UNSTARTED)
+	if (!c->subject || is_starting(c->subject, task))
 		return false;
 	return find_tables(c, c->subject->workload);
 }
@@ -296,16 +296,15 @@ static __always_inline void put_bytes(struct scratch *s, const void *bytes, u32 
 	__builtin_memcpy(&s->name[NAME_MAX_BYTES - length], bytes, length);
 }
 
-/* An object on an internal mount of a real file system is a layer below an overlay: the overlay's own
- * work, judged above it. One of the kernel's own file systems (memfd, pipes) has no name; only its
- * regular files matter. */
-enum standing { STANDING_NAMED, STANDING_UNNAMED, STANDING_IGNORED };
+/* An object on an internal mount of a real file system is in a layer below an overlay: the overlay's own
+ * work. One of the kernel's own file systems (memfd, pipes) has no name; only its regular files matter. */
+enum standing { STANDING_NAMED, STANDING_UNNAMED, STANDING_IN_LAYER, STANDING_IGNORED };
 
 static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentry, u32 decide)
 {
 	if (mount && (u64)PEEK(mount, mount, mnt_ns) > (u64)-4096) {
 		if (!(PEEK(super_block, PEEK(mount, mount, mnt.mnt_sb), s_flags) & SB_KERNMOUNT))
-			return STANDING_IGNORED;
+			return STANDING_IN_LAYER;
 		return S_ISREG(PEEK(inode, inode, i_mode)) ? STANDING_UNNAMED : STANDING_IGNORED;
 	}
 	/* deleted: its old name says nothing of what would run; without a mount it is a layer's, whose name counts */
@@ -336,6 +335,25 @@ static __always_inline void audit_call(struct scratch *s, struct subject *who, s
 	s->judgement.decisions[0] = decision;
 }
 
+/* A change in an overlay that came after the workload is one in its upper layer, which may be protected where it lies, and
+ * where most hooks do not see it. */
+static __noinline int judge_over(struct scratch *s, struct subject *who, struct workload *w)
+{
+	u64 block = (u64)PEEK(dentry, s->object_dentry, d_sb);
+	struct root_key key = { block, s->home };
+
+	if (PEEK(super_block, block, s_magic) != OVERLAYFS_SUPER_MAGIC || bpf_map_lookup_elem(&roots, &key))
+		return 0;
+	s->over = 1;
+	s->object_mount = 0;
+	make_name(s);
+	s->over = 0;
+	if (!(s->flags & WALK_LOST) && judge(s, who, w))
+		return 1;
+	s->flags = 0; /* two names, but one entry of the cache: not for it */
+	return 0;
+}
+
 /* Names the object in s and settles the question about it. Global, as judge is. */
 __noinline int judge_name(struct scratch *s, struct subject *who, struct workload *w)
 {
@@ -346,6 +364,13 @@ __noinline int judge_name(struct scratch *s, struct subject *who, struct workloa
 		return 1;
 	t.region = s->region;
 	standing = standing_of(s->object_mount, s->object_inode, s->object_dentry, s->decide);
+	if (standing == STANDING_IN_LAYER) {
+		/* What is done through the overlay is judged above. But what is read here is copied up, for whoever owns the
+		 * overlay to read: judged where it lies. */
+		if (s->decide != DECIDE_READ)
+			return 0;
+		s->object_mount = 0;
+	}
 	if (standing == STANDING_IGNORED)
 		return 0;
 	set_classes(s, who, s->decide == DECIDE_EXEC);
@@ -361,7 +386,7 @@ __noinline int judge_name(struct scratch *s, struct subject *who, struct workloa
 		return 1;
 	if (s->decide == DECIDE_WRITE && HEADER_OF(t, active, DOMAIN_CALL) & 1u << DECIDE_OTHER)
 		audit_call(s, who, w);
-	return 0;
+	return s->event_flags & EVENT_WRITE ? judge_over(s, who, w) : 0;
 }
 
 /* The whole question about a dentry, the slow way. mount 0 = not known (hooks that are given none); then

@@ -9,22 +9,6 @@
 
 #include "decide.h"
 
-/* Where an overlay's inode has its dentry in the upper layer. The module's own types say it, if it was there when the
- * programs were loaded and they may be read; if not: behind struct inode, where it has been since Linux 4.13. */
-static __always_inline u64 upper_dentry(u64 inode)
-{
-	u64 upper = 0;
-	u32 behind;
-
-	if (bpf_core_field_exists(((struct ovl_inode *)0)->__upperdentry))
-		behind = bpf_core_field_offset(struct ovl_inode, __upperdentry) -
-			 bpf_core_field_offset(struct ovl_inode, vfs_inode);
-	else
-		behind = bpf_core_type_size(struct inode);
-	bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + behind);
-	return upper;
-}
-
 static __always_inline bool is_drifted(struct subject *who, u64 dentry)
 {
 	u64 block = (u64)PEEK(dentry, dentry, d_sb), id = who->home;

@@ -5,6 +5,7 @@
 
 #include "decide.h"
 
+#define ANY_DENIES (DENIES * ((1u << DECIDE_COUNT) - 1))
 #define ALIASES 64 /* names of one file that are looked at */
 
 static __always_inline u32 opened_for(struct file *file)
@@ -102,7 +103,7 @@ int BPF_PROG(file_open, struct file *file)
 
 		ANSWER(judge_layer(&copy, file));
 	}
-	if (opens_kernel(&c, file))
+	if (opens_kernel(&c, file) || writes_memory(&c, file))
 		ANSWER(true);
 	ANSWER(judge_file(&c, file, opened_for(file), OPERATION_OPEN));
 }
@@ -115,7 +116,7 @@ int BPF_PROG(file_receive, struct file *file)
 
 	if (!find_caller(&c))
 		return 0;
-	if (opens_kernel(&c, file))
+	if (opens_kernel(&c, file) || writes_memory(&c, file))
 		ANSWER(true);
 	ANSWER(judge_file(&c, file, file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ, OPERATION_RECEIVE));
 }
@@ -251,11 +252,34 @@ int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
 	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
 }
 
+/* A snapshot gives all that is in a subvolume another name. Which subvolume, only user memory says, which can change: it
+ * could be any, so where some name has a verdict it is denied. The node's own processes may, since snapshots are what it
+ * makes its containers of. */
+static __noinline bool judge_snapshot(struct caller *c)
+{
+	struct settings *set = get_settings();
+	struct scratch *s;
+
+	if (!((HEADER_OF(c->tables, active, DOMAIN_FILE) | HEADER_OF(c->tables, active, DOMAIN_PROGRAM)) & ANY_DENIES) ||
+	    (set && set->host && c->id == set->host))
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	set_question(s, c, DOMAIN_FILE, DECIDE_WRITE, OPERATION_LINK);
+	s->off = NAME_MAX_BYTES;
+	refuse(s, c->subject, c->workload, 0, ACTION_BLOCK);
+	give_scratch(s);
+	return true;
+}
+
 /* Flags of a file (immutable, append-only, ...), which also an open for reading allows to change. */
 static __always_inline bool judge_ioctl(struct file *file, u32 command)
 {
 	struct caller c = {};
 
+	if (command == BTRFS_IOC_SNAP_CREATE || command == BTRFS_IOC_SNAP_CREATE_V2)
+		return find_caller(&c) && judge_snapshot(&c);
 	if (command != FS_IOC_SETFLAGS && command != FS_IOC32_SETFLAGS && command != FS_IOC_FSSETXATTR &&
 	    command != FS_IOC_SETVERSION && command != FS_IOC_ENABLE_VERITY)
 		return false;

@@ -20,7 +20,7 @@ static __always_inline u16 store_name(struct scratch *s, char *to, u16 *flags)
 {
 	u32 length = NAME_MAX_BYTES - s->off, at = s->off;
 
-	if (s->flags & (WALK_LOST | WALK_LONG | WALK_RACE))
+	if (s->flags & (WALK_LOST | WALK_LONG | WALK_RACE | WALK_STRAY))
 		return 0;
 	if (length > PROGRAM_MAX) {
 		at = NAME_MAX_BYTES - PROGRAM_MAX;

@@ -167,6 +167,7 @@ struct ovl_inode { struct inode vfs_inode; struct dentry *__upperdentry; };
 struct proc_inode { struct pid *pid; struct inode vfs_inode; };
 
 struct sock_common {
+	int skc_bound_dev_if;
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
@@ -177,7 +178,13 @@ struct sock_common {
 };
 struct sock_cgroup_data { struct cgroup *cgroup; };
 struct sock { struct sock_common __sk_common; u16 sk_type; u16 sk_protocol; struct sock_cgroup_data sk_cgrp_data; };
-struct inet_sock { unsigned long inet_flags; }; /* 6.6 */
+struct ipv6_pinfo { struct in6_addr saddr; };
+struct inet_sock {
+	struct ipv6_pinfo *pinet6;
+	unsigned long inet_flags; /* 6.6 */
+	__be32 inet_saddr;
+	int uc_index;
+};
 struct inet_sock___bits { unsigned char hdrincl : 1; }; /* until then */
 struct tcp_sock { u8 is_mptcp : 1; };
 struct socket { short type; struct sock *sk; };
@@ -185,7 +192,16 @@ struct unix_sock { struct sock sk; struct path path; };
 struct request_sock { struct sock_common __req_common; };
 struct sk_buff { unsigned char *head; u16 network_header; u16 transport_header; u16 protocol; };
 struct sockaddr { unsigned short sa_family; };
-struct msghdr { void *msg_name; int msg_namelen; unsigned int msg_flags; };
+struct msghdr {
+	void *msg_name;
+	int msg_namelen;
+	void *msg_control;
+	unsigned long msg_controllen;
+	unsigned int msg_flags;
+};
+struct cmsghdr { unsigned long cmsg_len; int cmsg_level, cmsg_type; };
+struct sctp_ep_common { struct sock *sk; };
+struct sctp_association { struct sctp_ep_common base; };
 
 struct bpf_map;
 struct bpf_prog_aux { u32 used_map_cnt; struct bpf_map **used_maps; };
@@ -248,6 +264,7 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define AF_INET6 10
 #define AF_NETLINK 16
 #define AF_PACKET 17
+#define AF_SMC 43
 #define AF_XDP 44
 #define INET_FLAGS_HDRINCL 12 /* include/net/inet_sock.h */
 #define SOCK_STREAM 1
@@ -263,6 +280,7 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_UDP 17
 #define IPPROTO_DCCP 33
 #define IPPROTO_HOPOPTS 0
+#define IPPROTO_IPV6 41
 #define IPPROTO_ROUTING 43
 #define IPPROTO_FRAGMENT 44
 #define IPPROTO_AH 51
@@ -274,12 +292,20 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_MPTCP 262
 #define IPPROTO_SMC 256
 #define MSG_FASTOPEN 0x20000000
+#define IP_OPTIONS 4
+#define IP_RETOPTS 7
+#define IPV6_2292RTHDR 5
+#define IPV6_2292PKTOPTIONS 6
+#define IPV6_FLOWLABEL_MGR 32
+#define IPV6_RTHDR 57
 
 #define FS_IOC_SETFLAGS 0x40086602
 #define FS_IOC32_SETFLAGS 0x40046602
 #define FS_IOC_FSSETXATTR 0x401c5820
 #define FS_IOC_SETVERSION 0x40087602
 #define FS_IOC_ENABLE_VERITY 0x40806685
+#define BTRFS_IOC_SNAP_CREATE 0x50009401
+#define BTRFS_IOC_SNAP_CREATE_V2 0x50009417
 
 #define S_IFMT 0170000
 #define S_IFREG 0100000

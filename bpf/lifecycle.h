@@ -28,7 +28,7 @@ static __always_inline bool find_visible(struct caller *c, u32 visible)
 	if (!task->bpf_storage)
 		return false;
 	c->subject = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (!c->subject || c->subject->flags & SUBJECT_UNSTARTED)
+	if (!c->subject || is_starting(c->subject, task))
 		return false;
 	c->id = c->subject->workload;
 	c->workload = bpf_map_lookup_elem(&workloads, &c->id);

@@ -19,7 +19,7 @@ struct seqcount { unsigned int sequence; } __attribute__((preserve_access_index)
 
 enum walk_flag {
 	WALK_DONE = 1, /* the name is complete */
-	WALK_LONG = 2, /* over 4096 bytes */
+	WALK_LONG = 2, /* over 4096 bytes, or a component over 255, which some file systems allow */
 	WALK_TOP = 4, /* came to the file system's root without meeting what was looked for */
 	WALK_LOST = 8, /* in a mount tree that is no namespace's: no absolute name */
 	WALK_RACE = 16, /* renames never paused */
@@ -157,7 +157,7 @@ static __always_inline long prepend(struct scratch *s)
 	}
 	len = x.len & 255;
 	off = s->off;
-	if (off < len + 1 || off > NAME_MAX_BYTES) {
+	if (x.len > 255 || off < len + 1 || off > NAME_MAX_BYTES) {
 		s->flags |= WALK_LONG;
 		return 1;
 	}
@@ -206,6 +206,37 @@ static long climb_step(u32 i, struct walk *w)
 		return 1;
 	}
 	return prepend(s);
+}
+
+/* Where an overlay's inode has its dentry in the upper layer. The module's own types say it, if it was there when the
+ * programs were loaded and they may be read; if not: behind struct inode, where it has been since Linux 4.13. */
+static __always_inline u64 upper_dentry(u64 inode)
+{
+	u64 upper = 0;
+	u32 behind;
+
+	if (bpf_core_field_exists(((struct ovl_inode *)0)->__upperdentry))
+		behind = bpf_core_field_offset(struct ovl_inode, __upperdentry) -
+			 bpf_core_field_offset(struct ovl_inode, vfs_inode);
+	else
+		behind = bpf_core_type_size(struct inode);
+	bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + behind);
+	return upper;
+}
+
+/* From an object in an overlay up to a folder that the upper layer has, and over into that. */
+static long over_step(u32 i, struct walk *w)
+{
+	struct scratch *s = w->s;
+	u64 upper;
+
+	if (prepend(s))
+		return 1;
+	upper = upper_dentry((u64)PEEK(dentry, s->dentry, d_inode));
+	if (!upper)
+		return 0;
+	s->dentry = upper;
+	return 1;
 }
 
 /* The original that the walk ended at. */
@@ -279,10 +310,12 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 	s->flags = 0;
 	s->dentry = dentry;
 	s->known = 0;
+	if (s->over)
+		bpf_loop(WALK_STEPS, over_step, &w, 0);
 	if (mount)
 		o = set_mount(s, mount);
 	if (!s->known) {
-		if (s->home) {
+		if (s->home && !s->flags) {
 			bpf_loop(WALK_STEPS, climb_step, &w, 0);
 			if (s->flags & WALK_DONE) {
 				put_prefix(s, original_met(s));

@@ -12,6 +12,7 @@
 #define DNS_PORT 53
 #define SCTP_SOCKOPT_BINDX_ADD 100
 #define SCTP_OPTIONS 0x100 /* what is above comes from a peer, by a packet */
+#define CONTROL_HEADERS 8192 /* looked at in one message; it holds no more (net.core.optmem_max) */
 #define SCTP_ADDRESSES 64 /* looked at in one list; those behind could be any */
 
 static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
@@ -36,8 +37,9 @@ static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
 		return SOCKET_ICMP_DGRAM;
 	if (ip && type == SOCK_DGRAM && protocol == IPPROTO_ICMPV6)
 		return SOCKET_ICMPV6_DGRAM;
-	if (ip && type == SOCK_STREAM && (protocol == IPPROTO_IP || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP ||
-					   protocol == IPPROTO_SMC))
+	if (family == AF_SMC || (ip && type == SOCK_STREAM &&
+				 (protocol == IPPROTO_IP || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP ||
+				  protocol == IPPROTO_SMC)))
 		return SOCKET_TCP;
 	if (ip && type == SOCK_DGRAM &&
 	    (protocol == IPPROTO_IP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE))
@@ -48,8 +50,7 @@ static __always_inline u16 socket_kind(u32 family, u32 type, u32 protocol)
 	       type == SOCK_RDM ? SOCKET_OTHER_RDM : SOCKET_OTHER_SEQPACKET;
 }
 
-/* One address as the rules see it: IPv4-mapped is IPv4, the unspecified address is the one that the socket is bound to,
- * else the loopback one (ip_route_output_key_hash_rcu, ip6_route_output_flags). */
+/* One address as the rules see it: IPv4-mapped is IPv4, the unspecified address is the loopback one, see resolve. */
 struct endpoint {
 	u8 bytes[16];
 	u16 port;
@@ -84,22 +85,42 @@ static __always_inline void set_ipv6(struct endpoint *e, const u8 *address)
 	__builtin_memcpy(e->bytes, words, 16);
 }
 
-/* The peer of who sends to nobody in particular. */
-static __always_inline void set_own(struct endpoint *e, struct socket *sock)
+static __always_inline bool is_mapped(const struct in6_addr *address)
 {
-	struct in6_addr own;
-	u32 words[4], v4 = BPF_CORE_READ(sock, sk, __sk_common.skc_rcv_saddr);
+	u32 words[4];
 
-	if (BPF_CORE_READ(sock, sk, __sk_common.skc_family) == AF_INET6) {
-		BPF_CORE_READ_INTO(&own, sock, sk, __sk_common.skc_v6_rcv_saddr);
-		__builtin_memcpy(words, &own, 16);
-		if (words[0] | words[1] | words[2] | words[3]) {
-			set_ipv6(e, own.u6_addr8);
-			return;
-		}
+	__builtin_memcpy(words, address, 16);
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
+/* Where goes what names nobody. Over IPv6, to the loopback address, which is IPv4's if the socket has a mapped one
+ * (tcp_v6_connect, ip6_datagram_connect, udpv6_sendmsg). Over IPv4, to the address that it comes from
+ * (ip_route_output_key_hash_rcu): the socket's own, else one of a device that was chosen, else loopback. steered: a message
+ * may name either itself. False = it cannot be told. */
+static __noinline bool resolve(struct endpoint *e, struct sock *sk, u32 steered)
+{
+	struct inet_sock *inet = (void *)sk;
+	struct in6_addr bound = {}, source = {};
+	u32 own, family;
+
+	if (!sk)
+		return true;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (family == AF_SMC || BPF_CORE_READ(sk, sk_protocol) == IPPROTO_SMC)
+		return false; /* a socket behind it has the address */
+	if (e->family == AF_INET6) {
+		BPF_CORE_READ_INTO(&bound, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&source, inet, pinet6, saddr);
+		if (is_mapped(&bound) || is_mapped(&source))
+			set_ipv4(e, 0);
+		return true;
 	}
-	if (v4)
-		set_ipv4(e, v4);
+	own = BPF_CORE_READ(inet, inet_saddr);
+	if (steered || (!own && (BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if) || BPF_CORE_READ(inet, uc_index))))
+		return false;
+	if (own)
+		set_ipv4(e, own);
+	return true;
 }
 
 /* address is a kernel copy. AF_UNSPEC counts as IPv4 where the socket's family says that the kernel does. */
@@ -124,9 +145,10 @@ static __always_inline void read_endpoint(struct endpoint *e, const void *addres
 	}
 }
 
-static __always_inline u8 address_protocol(u32 protocol, u32 type)
+static __always_inline u8 address_protocol(u32 family, u32 protocol, u32 type)
 {
-	if (protocol == IPPROTO_MPTCP || protocol == IPPROTO_SMC)
+	/* SMC begins as TCP, and an AF_SMC socket's protocol says which IP that goes by */
+	if (protocol == IPPROTO_MPTCP || protocol == IPPROTO_SMC || family == AF_SMC)
 		return IPPROTO_TCP;
 	if (protocol == IPPROTO_UDPLITE)
 		return IPPROTO_UDP;
@@ -199,7 +221,7 @@ static __always_inline void describe_socket(struct traffic *n, struct socket *so
 	u32 protocol = BPF_CORE_READ(sock, sk, sk_protocol);
 
 	n->kind = socket_kind(family, type, protocol);
-	n->protocol = address_protocol(protocol, type);
+	n->protocol = address_protocol(family, protocol, type);
 }
 
 static __always_inline bool judge_egress(struct caller *c, struct traffic *n)
@@ -229,6 +251,11 @@ static __noinline bool judge_unaddressed(struct caller *c, struct traffic *n)
 	return true;
 }
 
+static __always_inline bool is_inet(struct sock *sk)
+{
+	return sk && (sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6);
+}
+
 /* Packet sockets write all of a packet, raw ones with IP_HDRINCL all but the link's part. */
 static __always_inline bool writes_addresses(struct socket *sock)
 {
@@ -241,7 +268,7 @@ static __always_inline bool writes_addresses(struct socket *sock)
 	family = sk->__sk_common.skc_family;
 	if (family == AF_PACKET)
 		return true;
-	if (sock->type != SOCK_RAW || (family != AF_INET && family != AF_INET6))
+	if (sock->type != SOCK_RAW || !is_inet(sk))
 		return false;
 	inet = (u64)sk;
 	if (bpf_core_field_exists(((struct inet_sock *)0)->inet_flags))
@@ -258,7 +285,7 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 	if (kern || !find_caller(&c))
 		return 0;
 	n.kind = socket_kind(family, type & 0xf, protocol);
-	n.protocol = address_protocol(protocol, type & 0xf);
+	n.protocol = address_protocol(family, protocol, type & 0xf);
 	/* what an XDP socket sends, the driver may take without any call */
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || (family == AF_XDP && judge_unaddressed(&c, &n)));
 }
@@ -313,11 +340,70 @@ int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int 
 		return 0;
 	describe_socket(&n, sock);
 	read_endpoint(&n.peer, address, length, AF_UNSPEC); /* AF_UNSPEC disconnects */
-	if (n.peer.unspecified)
-		set_own(&n.peer, sock);
+	if (n.peer.unspecified && !resolve(&n.peer, sock->sk, 0) && judge_unaddressed(&c, &n))
+		ANSWER(true);
 	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
 		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
+}
+
+/* An option of a socket by which its packets go by way of another address. */
+static __always_inline bool routes_packets(int level, int option)
+{
+	return (level == IPPROTO_IP && option == IP_OPTIONS) ||
+	       (level == IPPROTO_IPV6 &&
+		(option == IPV6_RTHDR || option == IPV6_2292PKTOPTIONS || option == IPV6_FLOWLABEL_MGR));
+}
+
+SEC("lsm/socket_setsockopt")
+int BPF_PROG(socket_setsockopt, struct socket *sock, int level, int option)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_SEND };
+
+	if (!routes_packets(level, option) || !find_caller(&c))
+		return 0;
+	describe_socket(&n, sock);
+	ANSWER(judge_unaddressed(&c, &n));
+}
+
+/* Control data of a message: headers with what belongs to them, one behind the other. */
+struct control { u64 at; u64 left; u32 routes; };
+
+static long control_step(u32 i, struct control *k)
+{
+	struct cmsghdr h;
+	u64 length;
+
+	if (k->left < sizeof(h))
+		return 1;
+	if (bpf_probe_read_kernel(&h, sizeof(h), (void *)k->at)) {
+		k->routes = 1;
+		return 1;
+	}
+	if ((h.cmsg_level == IPPROTO_IP && h.cmsg_type == IP_RETOPTS) ||
+	    (h.cmsg_level == IPPROTO_IPV6 && (h.cmsg_type == IPV6_RTHDR || h.cmsg_type == IPV6_2292RTHDR))) {
+		k->routes = 1;
+		return 1;
+	}
+	length = (h.cmsg_len + 7) & ~7ull;
+	/* the kernel refuses a message with such a one */
+	if (length < sizeof(h) || length > k->left) {
+		k->left = 0;
+		return 1;
+	}
+	k->at += length;
+	k->left -= length;
+	return 0;
+}
+
+/* Whether a message says by way of which address it goes. The kernel has copied its control data. */
+static __noinline bool is_routed(struct msghdr *msg)
+{
+	struct control k = { (u64)BPF_CORE_READ(msg, msg_control), BPF_CORE_READ(msg, msg_controllen) };
+
+	bpf_loop(CONTROL_HEADERS, control_step, &k, 0);
+	return k.routes || k.left >= sizeof(struct cmsghdr);
 }
 
 /* sendto and its like, and TCP Fast Open, which connects without the connect hook. */
@@ -330,7 +416,7 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	struct sock *sk = sock->sk;
 	u32 family;
 
-	if (writes_addresses(sock) && find_caller(&c)) {
+	if ((writes_addresses(sock) || (msg->msg_controllen && is_inet(sk) && is_routed(msg))) && find_caller(&c)) {
 		describe_socket(&n, sock);
 		if (judge_unaddressed(&c, &n))
 			ANSWER(true);
@@ -356,8 +442,8 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	read_endpoint(&n.peer, address, msg->msg_namelen,
 		      family == AF_INET || (family == AF_INET6 && (sock->type == SOCK_RAW || n.protocol == IPPROTO_L2TP)) ?
 			      family : AF_UNSPEC);
-	if (n.peer.unspecified)
-		set_own(&n.peer, sock);
+	if (n.peer.unspecified && !resolve(&n.peer, sk, msg->msg_controllen != 0) && judge_unaddressed(&c, &n))
+		ANSWER(true);
 	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
 		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
@@ -383,7 +469,7 @@ static long listed_step(u32 i, struct listed *l)
 	if (l->left < length)
 		return 1;
 	read_endpoint(&l->n.peer, (void *)l->at, length, AF_INET);
-	if (judge_egress(&l->c, &l->n)) {
+	if ((l->n.peer.unspecified && judge_unaddressed(&l->c, &l->n)) || judge_egress(&l->c, &l->n)) {
 		l->denied = 1;
 		return 1;
 	}
@@ -501,26 +587,31 @@ int BPF_PROG(socket_accept, struct socket *sock, struct socket *newsock)
 	ANSWER(judge_local(&c, sock, &n, BPF_CORE_READ(sock, sk, __sk_common.skc_num)));
 }
 
+/* Whom what arrives at a socket is judged for. One that nobody has listened at may be the kernel's own, which MPTCP and
+ * SMC listen with, or older than the policy: it has the cgroup of who made it. */
+static __always_inline bool find_receiver(struct caller *c, struct sock *sk)
+{
+	struct receiver *r = receiver_of(sk);
+	u64 cgroup = r ? r->cgroup : BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
+	struct binding *b = bpf_map_lookup_elem(&cgroups, &cgroup);
+
+	return find_tables(c, b ? b->workload : r ? r->workload : 0);
+}
+
+static __always_inline bool judge_ingress(struct caller *c, struct traffic *n, struct sock *sk)
+{
+	n->peer.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	return judge_in(c, n, n->peer.family == AF_INET ? DOMAIN_INGRESS4 : DOMAIN_INGRESS6);
+}
+
 /* A connection request from outside, before the handshake is answered. There is no current task. */
 SEC("lsm/inet_conn_request")
 int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct request_sock *req)
 {
 	struct caller c = {};
 	struct traffic n = { .operation = OPERATION_ACCEPT, .kind = SOCKET_TCP, .protocol = IPPROTO_TCP };
-	struct receiver *r = receiver_of(sk);
-	struct binding *b;
-	u64 cgroup;
 
-	if (r)
-		cgroup = r->cgroup;
-	else if (bpf_core_field_exists(((struct tcp_sock *)0)->is_mptcp) &&
-		 BPF_CORE_READ_BITFIELD_PROBED((struct tcp_sock *)sk, is_mptcp))
-		/* what an MPTCP socket listens with is a socket of the kernel's own: it has the other's cgroup */
-		cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id);
-	else
-		return 0;
-	b = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!find_tables(&c, b ? b->workload : r ? r->workload : 0))
+	if (!find_receiver(&c, sk))
 		return 0;
 	if (BPF_CORE_READ(req, __req_common.skc_family) == AF_INET) {
 		set_ipv4(&n.peer, BPF_CORE_READ(req, __req_common.skc_daddr));
@@ -530,8 +621,29 @@ int BPF_PROG(inet_conn_request, struct sock *sk, struct sk_buff *skb, struct req
 		BPF_CORE_READ_INTO(&a, req, __req_common.skc_v6_daddr);
 		set_ipv6(&n.peer, a.u6_addr8);
 	}
-	n.peer.port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	ANSWER(judge_in(&c, &n, n.peer.family == AF_INET ? DOMAIN_INGRESS4 : DOMAIN_INGRESS6));
+	ANSWER(judge_ingress(&c, &n, sk));
+}
+
+/* The same for SCTP, by the address that the packet is from. The module's types are the kernel's where SELinux is. */
+SEC("lsm/sctp_assoc_request")
+int BPF_PROG(sctp_assoc_request, struct sctp_association *association, struct sk_buff *skb)
+{
+	struct caller c = {};
+	struct traffic n = { .operation = OPERATION_ACCEPT, .kind = SOCKET_SCTP_STREAM, .protocol = IPPROTO_SCTP };
+	struct ipv6hdr header = {};
+	struct sock *sk;
+
+	if (!bpf_core_field_exists(association->base.sk))
+		return 0;
+	sk = association->base.sk;
+	if (!sk || !find_receiver(&c, sk))
+		return 0;
+	bpf_probe_read_kernel(&header, sizeof(header), BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header));
+	if (header.version >> 4 == 4)
+		set_ipv4(&n.peer, *(u32 *)((struct iphdr *)&header)->saddr);
+	else
+		set_ipv6(&n.peer, header.saddr);
+	ANSWER(judge_ingress(&c, &n, sk));
 }
 
 /* A unix socket with a path is a file: connecting to it, or sending to it, is writing. */

@@ -227,6 +227,20 @@ static __always_inline bool is_kernel_interface(struct dentry *dentry, u64 magic
 	return IS_CALLED(name, "release_agent") || IS_CALLED(name, "devices.allow");
 }
 
+/* /proc/PID/mem writes also where the process itself may not: to its text. True = denied. */
+static __always_inline bool writes_memory(struct caller *c, struct file *file)
+{
+	u64 name[CALLED_MAX / 8] = {};
+	struct inode *inode = file->f_inode;
+	struct dentry *dentry = file->f_path.dentry;
+
+	if (!(file->f_mode & FMODE_WRITE) || PEEK(super_block, PEEK(inode, inode, i_sb), s_magic) != PROC_SUPER_MAGIC ||
+	    PEEK(dentry, dentry, d_name.len) != 3)
+		return false;
+	bpf_probe_read_kernel_str(name, CALLED_MAX, BPF_CORE_READ(dentry, d_name.name));
+	return IS_CALLED(name, "mem") && judge_preset(c, PRESET_ANONYMOUS_MAP, OPERATION_OPEN);
+}
+
 /* Disks, and the memory of the machine: /dev/mem, kmem and port. */
 static __always_inline bool is_raw_device(struct inode *inode, u32 mode)
 {

@@ -275,13 +275,13 @@ out:
 	return 0;
 }
 
-/* memfd, shared memory: a file in name only. */
+/* memfd, shared memory, and what is no regular file (/dev/zero, io_uring's rings): a file in name only. */
 static __always_inline bool is_memory(struct path *path)
 {
-	u64 dentry = (u64)BPF_CORE_READ(path, dentry);
+	u64 dentry = (u64)BPF_CORE_READ(path, dentry), inode = (u64)BPF_CORE_READ((struct dentry *)dentry, d_inode);
 
-	return standing_of((u64)real_mount(BPF_CORE_READ(path, mnt)), (u64)BPF_CORE_READ((struct dentry *)dentry, d_inode),
-			   dentry, DECIDE_MAP) == STANDING_UNNAMED;
+	return !S_ISREG(PEEK(inode, inode, i_mode)) ||
+	       standing_of((u64)real_mount(BPF_CORE_READ(path, mnt)), inode, dentry, DECIDE_MAP) == STANDING_UNNAMED;
 }
 
 SEC("lsm/mmap_file")

@@ -27,7 +27,7 @@ static __always_inline struct subject *find_stranger(struct settings *set)
 	if (!set || !has_state() || task->tgid == set->agent)
 		return NULL;
 	who = bpf_task_storage_get(&tasks, task, 0, 0);
-	if (!who || !who->workload || who->workload == set->host || who->flags & (SUBJECT_UNSTARTED | SUBJECT_AGENT))
+	if (!who || !who->workload || who->workload == set->host || who->flags & SUBJECT_AGENT || is_starting(who, task))
 		return NULL;
 	if (!set->agent && who->workload == set->unknown)
 		return NULL;
@@ -92,6 +92,14 @@ int BPF_PROG(task_kill, struct task_struct *task, void *info, int signal)
 	if (!signal)
 		return 0;
 	ANSWER(protects_task(task, OPERATION_SIGNAL));
+}
+
+/* By a descriptor that is ready (F_SETOWN, F_SETSIG), whoever makes it so, an interrupt perhaps: there is nobody to name, and
+ * nobody has any business to. */
+SEC("lsm/file_send_sigiotask")
+int BPF_PROG(file_send_sigiotask, struct task_struct *task)
+{
+	ANSWER(is_protected_task(get_settings(), task));
 }
 
 SEC("lsm/task_setscheduler")

@@ -40,7 +40,7 @@ struct {
 } workloads SEC(".maps");
 
 enum subject_flag {
-	SUBJECT_UNSTARTED = 1, /* the container runtime, not yet the container: not judged until its exec is done */
+	SUBJECT_UNSTARTED = 1, /* the container runtime, not yet the container: see is_starting */
 	SUBJECT_JOINED = 2, /* came from outside into a workload that was running */
 	SUBJECT_PROGRAM_CUT = 4, /* program[] holds the end of a longer name */
 	SUBJECT_CARRIED = 8, /* as another schema's programs knew it, and no exec since */
@@ -82,6 +82,13 @@ struct {
 	__type(key, int);
 	__type(value, struct subject);
 } tasks SEC(".maps");
+
+/* The exec that makes the current task the container is under way: not judged until it is done. One that fails leaves the
+ * task where it went, and judged. */
+static __always_inline bool is_starting(struct subject *who, struct task_struct *task)
+{
+	return who->flags & SUBJECT_UNSTARTED && BPF_CORE_READ_BITFIELD(task, in_execve);
+}
 
 /* cgroup id -> whose it is */
 struct {
@@ -350,6 +357,7 @@ struct scratch {
 	u32 flags;
 	u32 known; /* mount is an original */
 	u32 tries;
+	u32 over; /* the name is to be that in the upper layer of the overlay that the object is in */
 	u64 dentry;
 	u64 mount;
 	u64 stop;

@@ -138,7 +138,7 @@ int BPF_PROG(socket_created, int family, int type, int protocol, int kern, int d
 	if (denied || kern)
 		return 0;
 	n.kind = socket_kind(family, type & 0xf, protocol);
-	n.protocol = address_protocol(protocol, type & 0xf);
+	n.protocol = address_protocol(family, protocol, type & 0xf);
 	return watch_traffic(&n);
 }
 

@@ -70,11 +70,15 @@ const FAMILIES: readonly Family[] = [
     rules: 'matchProtocols',
     hooks: ['socket_create', 'socket_connect', 'socket_sendmsg', 'socket_bind'],
   },
-  { family: 'network', rules: 'egress', hooks: ['socket_connect', 'socket_sendmsg', 'sctp_bind_connect'] },
   {
     family: 'network',
-    rules: 'ingress (TCP)',
-    hooks: ['socket_bind', 'socket_listen', 'socket_accept', 'inet_conn_request'],
+    rules: 'egress',
+    hooks: ['socket_connect', 'socket_sendmsg', 'socket_setsockopt', 'sctp_bind_connect'],
+  },
+  {
+    family: 'network',
+    rules: 'ingress (TCP, SCTP)',
+    hooks: ['socket_bind', 'socket_listen', 'socket_accept', 'inet_conn_request', 'sctp_assoc_request'],
   },
   { family: 'network', rules: 'matchDNSQueries', hooks: ['socket_connect', 'socket_sendmsg'] },
   { family: 'capabilities', rules: 'matchCapabilities', hooks: ['capable'] },
@@ -106,6 +110,7 @@ const FAMILIES: readonly Family[] = [
     rules: 'its own protection',
     hooks: [
       'task_kill',
+      'file_send_sigiotask',
       'task_setscheduler',
       'task_setnice',
       'task_movememory',

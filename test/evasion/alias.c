@@ -339,7 +339,8 @@ static int under_tmpfs(struct object *o)
 	return set(o, name_of(o->path));
 }
 
-static int overlay_of(struct object *o, int flags, const char *lower, const char *rest)
+/* An overlay of its own over lower: fs/upper, fs/merged. The object is merged/rest. */
+int overlay_of(struct object *o, int flags, const char *lower, const char *rest)
 {
 	char options[3 * PATH_MAX], path[PATH_MAX];
 

@@ -67,6 +67,8 @@ int failed_as(const char *step, int error);
 /* An object as a technique reaches it. */
 struct object { int at; char path[2 * PATH_MAX]; };
 
+int overlay_of(struct object *o, int flags, const char *lower, const char *rest);
+
 struct technique {
 	const char *name;
 	int (*attempt)(void);

@@ -102,7 +102,7 @@ beforeAll(async () => {
     const images = execFileSync(join(PROJECT, 'test/vm/images'), { encoding: 'utf8' }).trim();
     execFileSync(join(PROJECT, 'test/vm/containerd'), [join(images, 'nginx.tar')]);
   }
-  for (const module of ['sctp', 'tun', 'loop', 'binfmt_misc', 'dccp_ipv4', 'mptcp_diag']) {
+  for (const module of ['sctp', 'tun', 'loop', 'binfmt_misc', 'dccp_ipv4', 'mptcp_diag', 'smc', 'l2tp_ip6']) {
     try {
       execFileSync('modprobe', [module], { stdio: 'ignore' });
     } catch {

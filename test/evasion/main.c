@@ -223,7 +223,7 @@ static void print_policy(void)
 	       "  - {to: [{cidr: 127.0.0.66/32}, {cidr: \"fd00:bad::1/128\"}]}\n"
 	       "  - {to: [{cidr: 127.0.0.1/32}, {cidr: \"::1/128\"}], ports: [{port: 7778}]}\n"
 	       "  ingress:\n"
-	       "  - {from: [{cidr: 127.0.0.77/32}], ports: [{port: 7792}, {port: 7793}, {port: 7794, protocol: UDP}]}\n"
+	       "  - {from: [{cidr: 127.0.0.77/32}], ports: [{port: 7792}, {port: 7793}, {port: 7794, protocol: UDP}, {port: 7795, protocol: SCTP}]}\n"
 	       "  - {ports: [{port: 7790}, {port: 7790, protocol: UDP}]}\n");
 }
 

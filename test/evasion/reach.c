@@ -122,6 +122,22 @@ static int tcp_nonblocking(void)
 	return deliver(fd);
 }
 
+/* Nobody in particular, from an address of one's own: IPv6 goes to the loopback address all the same. */
+static int any_from(int type, struct address own)
+{
+	struct address to = v6("::", LOCAL_PORT);
+	int fd = TRY(socket(AF_INET6, type, 0));
+
+	TRY(bind(fd, &own.any, own.length));
+	TRY(connect(fd, &to.any, to.length));
+	return deliver(fd);
+}
+
+static int tcp_any_from(void) { return any_from(SOCK_STREAM, v6("fd00:bad::1", 0)); }
+static int tcp_any_from_mapped(void) { return any_from(SOCK_STREAM, v6("::ffff:127.0.0.2", 0)); }
+static int udp_any_from(void) { return any_from(SOCK_DGRAM, v6("fd00:bad::1", 0)); }
+static int udp_any_from_mapped(void) { return any_from(SOCK_DGRAM, v6("::ffff:127.0.0.2", 0)); }
+
 static int udp(void) { return sent(SOCK_DGRAM, 0, 0, FORBIDDEN); }
 static int udp6(void) { return sent(SOCK_DGRAM, 0, 0, FORBIDDEN6); }
 static int udp_mapped(void) { return sent(SOCK_DGRAM, 0, 0, v6("::ffff:127.0.0.66", PORT)); }
@@ -176,6 +192,159 @@ static struct msghdr message(struct address *to, struct iovec *part)
 	*part = (struct iovec){ payload(), size() };
 	return (struct msghdr){ .msg_name = &to->any, .msg_namelen = to->length, .msg_iov = part, .msg_iovlen = 1 };
 }
+
+/* With one piece of control data. */
+static int controlled(int family, struct address to, int level, int type, const void *data, size_t length)
+{
+	char control[256] __attribute__((aligned(8))) = {};
+	struct cmsghdr *c = (void *)control;
+	struct iovec part;
+	struct msghdr m = message(&to, &part);
+
+	m.msg_control = control;
+	m.msg_controllen = CMSG_SPACE(length);
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(length);
+	memcpy(CMSG_DATA(c), data, length);
+	TRY(sendmsg(TRY(socket(family, SOCK_DGRAM, 0)), &m, 0));
+	usleep(30000);
+	return 0;
+}
+
+/* Nobody in particular is then who it is from. */
+static int udp_any_from_message(void)
+{
+	struct in_pktinfo from = { .ipi_spec_dst = FORBIDDEN.v4.sin_addr };
+
+	return controlled(AF_INET, v4("0.0.0.0", PORT), IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
+}
+
+/* By way of the forbidden address to another. The witness sees the packet there. */
+#define BEYOND v6("fd00:bad::77", PORT)
+struct route { uint8_t next, length, type, left, last, flags; uint16_t tag; struct in6_addr hops[2]; };
+
+static struct route route(void)
+{
+	struct route r = { 0, 4, 4 /* segments */, 1, 1 };
+
+	r.hops[0] = BEYOND.v6.sin6_addr;
+	r.hops[1] = FORBIDDEN6.v6.sin6_addr;
+	return r;
+}
+
+static int routed(void)
+{
+	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0));
+	struct route by = route();
+	struct address to = BEYOND;
+
+	TRY(setsockopt(fd, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by));
+	TRY(sendto(fd, payload(), size(), 0, &to.any, to.length));
+	usleep(30000);
+	return 0;
+}
+
+static int routed_message(void)
+{
+	struct route by = route();
+
+	return controlled(AF_INET6, BEYOND, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by);
+}
+
+/* As many sent with a packet, but in one option. */
+static int routed_old(void)
+{
+	char control[256] __attribute__((aligned(8))) = {};
+	struct cmsghdr *c = (void *)control;
+	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0));
+	struct route by = route();
+	struct address to = BEYOND;
+
+	c->cmsg_level = IPPROTO_IPV6;
+	c->cmsg_type = 5 /* IPV6_2292RTHDR */;
+	c->cmsg_len = CMSG_LEN(sizeof by);
+	memcpy(CMSG_DATA(c), &by, sizeof by);
+	TRY(setsockopt(fd, IPPROTO_IPV6, 6 /* IPV6_2292PKTOPTIONS */, control, CMSG_SPACE(sizeof by)));
+	TRY(sendto(fd, payload(), size(), 0, &to.any, to.length));
+	usleep(30000);
+	return 0;
+}
+
+/* A flow that has a route. */
+static int routed_flow(void)
+{
+	struct { struct in6_addr to; uint32_t label; uint8_t action, share; uint16_t flags, expires, linger; uint32_t pad; char control[64]; }
+		__attribute__((aligned(8))) flow = { .to = BEYOND.v6.sin6_addr, .action = 0 /* get */, .share = 1, .flags = 1 /* create */ };
+	struct cmsghdr *c = (void *)flow.control;
+	struct route by = route();
+	struct address to = BEYOND;
+	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0)), one = 1;
+
+	c->cmsg_level = IPPROTO_IPV6;
+	c->cmsg_type = IPV6_RTHDR;
+	c->cmsg_len = CMSG_LEN(sizeof by);
+	memcpy(CMSG_DATA(c), &by, sizeof by);
+	TRY(setsockopt(fd, IPPROTO_IPV6, 32 /* IPV6_FLOWLABEL_MGR */, &flow, 32 + CMSG_SPACE(sizeof by)));
+	TRY(setsockopt(fd, IPPROTO_IPV6, 33 /* IPV6_FLOWINFO_SEND */, &one, sizeof one));
+	to.v6.sin6_flowinfo = flow.label;
+	TRY(sendto(fd, payload(), size(), 0, &to.any, to.length));
+	usleep(30000);
+	return 0;
+}
+
+static const unsigned char *source_route(void)
+{
+	static unsigned char options[8] = { 131 /* loose */, 7, 4 };
+
+	memcpy(options + 3, &(struct in_addr){ FORBIDDEN.v4.sin_addr.s_addr }, 4);
+	return options;
+}
+
+static int source_routed(void)
+{
+	int fd = TRY(socket(AF_INET, SOCK_DGRAM, 0));
+	struct address to = ALLOWED;
+
+	TRY(setsockopt(fd, IPPROTO_IP, IP_OPTIONS, source_route(), 8));
+	TRY(sendto(fd, payload(), size(), 0, &to.any, to.length));
+	usleep(30000);
+	return 0;
+}
+
+static int source_routed_message(void) { return controlled(AF_INET, ALLOWED, IPPROTO_IP, IP_RETOPTS, source_route(), 8); }
+
+/* --- what begins as TCP, and what is no UDP --- */
+
+#define IPPROTO_SMC 256
+
+static int smc_connected(int family, int protocol, struct address to)
+{
+	int fd = TRY(socket(family, SOCK_STREAM, protocol));
+
+	TRY(connect(fd, &to.any, to.length));
+	return deliver(fd);
+}
+
+/* A rule about TCP's port. */
+static int smc(void) { return smc_connected(AF_SMC, 0, v4("127.0.0.1", LOCAL_PORT)); }
+static int smc6(void) { return smc_connected(AF_SMC, 1, v6("::1", LOCAL_PORT)); }
+static int smc_protocol(void) { return smc_connected(AF_INET, IPPROTO_SMC, v4("127.0.0.1", LOCAL_PORT)); }
+
+static int tunneled(int family, bool named)
+{
+	struct { uint16_t family, unused; uint32_t flow; struct in6_addr to; uint32_t scope, connection; } to6 = { named ? AF_INET6 : AF_UNSPEC };
+	int fd = TRY(socket(family, SOCK_DGRAM, 115 /* IPPROTO_L2TP */));
+
+	to6.to = FORBIDDEN6.v6.sin6_addr;
+	to6.connection = 7;
+	TRY(sendto(fd, payload(), size(), 0, (void *)&to6, sizeof to6));
+	usleep(30000);
+	return 0;
+}
+
+static int l2tp(void) { return tunneled(AF_INET6, true); }
+static int l2tp_unspec(void) { return tunneled(AF_INET6, false); }
 
 static int message_sent(void)
 {
@@ -671,17 +840,17 @@ static int bind_udp(void)
 }
 
 /* Who connects: the witness, from 127.0.0.77, which must not. */
-static int asked_in(int protocol)
+static int asked_in(int family, int protocol, int port, char who)
 {
-	struct address a = v4("0.0.0.0", protocol == MPTCP ? 7793 : 7792);
-	int fd = TRY(socket(AF_INET, SOCK_STREAM, protocol)), one = 1, got;
+	struct address a = v4("0.0.0.0", port);
+	int fd = TRY(socket(family, SOCK_STREAM, protocol)), one = 1, got;
 	struct pollfd ready = { fd, POLLIN };
 	struct address from = { sizeof from.v6 };
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	TRY(bind(fd, &a.any, a.length));
 	TRY(listen(fd, 4));
-	TRY(witness_descriptor(protocol == MPTCP ? 'M' : 'C'));
+	TRY(witness_descriptor(who));
 	if (poll(&ready, 1, 1000) <= 0)
 		return failed_as("nobody came", ETIMEDOUT);
 	got = TRY(accept(fd, &from.any, &from.length));
@@ -690,8 +859,11 @@ static int asked_in(int protocol)
 	return 0;
 }
 
-static int arrives(void) { return asked_in(0); }
-static int arrives_mptcp(void) { return asked_in(MPTCP); }
+static int arrives(void) { return asked_in(AF_INET, 0, 7792, 'C'); }
+static int arrives_mptcp(void) { return asked_in(AF_INET, MPTCP, 7793, 'M'); }
+static int arrives_smc(void) { return asked_in(AF_SMC, 0, 7792, 'C'); }
+static int arrives_smc_protocol(void) { return asked_in(AF_INET, IPPROTO_SMC, 7792, 'C'); }
+static int arrives_sctp(void) { return asked_in(AF_INET, IPPROTO_SCTP, 7795, 'S'); }
 
 static int arrives_udp(void)
 {
@@ -728,6 +900,22 @@ const struct technique reach_techniques[] = {
 	{ "UDP, IPv4-mapped", udp_mapped, CHECK },
 	{ "UDP to 0.0.0.0", udp_any, CHECK },
 	{ "UDP to ::", udp_any6, CHECK },
+	{ "TCP to :: from another address", tcp_any_from, CHECK },
+	{ "TCP to :: from an IPv4-mapped address", tcp_any_from_mapped, CHECK },
+	{ "UDP to :: from another address", udp_any_from, CHECK },
+	{ "UDP to :: from an IPv4-mapped address", udp_any_from_mapped, CHECK },
+	{ "UDP to 0.0.0.0 from an address in the message", udp_any_from_message, CHECK },
+	{ "UDP by a routing header", routed, CHECK },
+	{ "UDP by a routing header in the message", routed_message, CHECK },
+	{ "UDP by a routing header of the old kind", routed_old, CHECK },
+	{ "UDP by a routing header of a flow", routed_flow, CHECK },
+	{ "UDP by a source route", source_routed, CHECK },
+	{ "UDP by a source route in the message", source_routed_message, CHECK },
+	{ "SMC", smc, CHECK },
+	{ "SMC, IPv6", smc6, CHECK },
+	{ "SMC by its protocol", smc_protocol, CHECK },
+	{ "L2TP", l2tp, CHECK },
+	{ "L2TP, AF_UNSPEC", l2tp_unspec, CHECK },
 	{ "UDP, connected", udp_connected, CHECK },
 	{ "UDP, AF_UNSPEC", udp_unspec, CHECK },
 	{ "UDP, IPv4 address on an IPv6 socket", udp_v4_on_v6, CHECK },
@@ -789,6 +977,9 @@ const struct technique reach_techniques[] = {
 	{ "UDP port", bind_udp },
 	{ "TCP from a forbidden address", arrives },
 	{ "MPTCP from a forbidden address", arrives_mptcp },
+	{ "SMC from a forbidden address", arrives_smc },
+	{ "SMC by its protocol from a forbidden address", arrives_smc_protocol },
+	{ "SCTP from a forbidden address", arrives_sctp },
 	{ "UDP from a forbidden address", arrives_udp },
 	{ NULL },
 };

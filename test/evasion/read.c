@@ -418,6 +418,20 @@ static int trusted_replaced(void)
 	return as_trusted(NULL, (char *[]){ here.trusted, "-read", here.guarded, NULL });
 }
 
+/* Who owns an overlay owns what is copied up in it. */
+static int copied_up(int flags, const char *lower, const char *rest)
+{
+	struct object o = { .at = AT_FDCWD };
+
+	TRY(overlay_of(&o, flags, lower, rest));
+	TRY(chmod(o.path, 0777));
+	return read_path(AT_FDCWD, in_open(format("fs/upper/%s", rest)));
+}
+
+static int copy_up(void) { return copied_up(0, folder_of(here.secret), name_of(here.secret)); }
+static int copy_up_of_user(void) { return copied_up(CLONE_NEWUSER, folder_of(here.secret), name_of(here.secret)); }
+static int copy_up_deep(void) { return copied_up(0, here.root, here.secret + strlen(here.root) + 1); }
+
 const struct technique read_techniques[] = {
 	{ "open", open_syscall },
 	{ "open for writing too", open_writable },
@@ -440,6 +454,9 @@ const struct technique read_techniques[] = {
 	{ "FICLONE", cloned },
 	{ "O_PATH, then opened", as_script_input },
 	{ "loop device", loop_device },
+	{ "copied up in an overlay", copy_up },
+	{ "copied up in an overlay in a user namespace", copy_up_of_user },
+	{ "copied up in an overlay of the folders above", copy_up_deep },
 	{ "in a thread", thread_opens },
 	{ "fanotify's descriptor", notified, .slow = true },
 	{ "descriptor over a socket", received },

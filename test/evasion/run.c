@@ -248,6 +248,13 @@ static int call_child(void *how)
 		write_here = p;
 	} else if (kind == 6) { /* shared and anonymous */
 		p = write_here = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	} else if (kind == 8) { /* memory, by a device */
+		p = write_here = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED, open("/dev/zero", O_RDWR), 0);
+	} else if (kind == 9) { /* what a ring's entries stand in */
+		struct io_uring_params parameters = {};
+
+		fd = syscall(SYS_io_uring_setup, 64, &parameters);
+		p = write_here = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED, fd, IORING_OFF_SQES);
 	} else if (kind == 7) { /* a private mapping of an allowed program, written */
 		p = write_here = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE, open("/proc/self/exe", O_RDONLY), 0);
 	}
@@ -268,6 +275,23 @@ static int code_stack(void) { return call_code(4); }
 static int code_heap(void) { return call_code(5); }
 static int code_shared(void) { return call_code(6); }
 static int code_private(void) { return call_code(7); }
+static int code_device(void) { return call_code(8); }
+static int code_ring(void) { return call_code(9); }
+
+__attribute__((aligned(4096), noinline)) static int own_text(void) { asm volatile(".fill 64, 1, 0x90"); return 1; }
+
+static int rewritten_child(void *nothing)
+{
+	int fd = open("/proc/self/mem", O_RDWR);
+
+	(void)nothing;
+	if (fd < 0 || pwrite(fd, code, sizeof code, (long)own_text) != sizeof code)
+		return -1;
+	return call_it((char *)own_text);
+}
+
+/* The program's own text, which it may not write. */
+static int code_rewritten(void) { return run_with(rewritten_child, NULL); }
 
 static int copy_to_descriptor(int to, const char *from)
 {
@@ -545,6 +569,9 @@ const struct technique run_techniques[] = {
 	{ "code in the heap", code_heap },
 	{ "code in shared anonymous memory", code_shared },
 	{ "code in a private mapping of an allowed program", code_private },
+	{ "code in memory of /dev/zero", code_device },
+	{ "code in io_uring's entries", code_ring },
+	{ "code over its own by /proc/self/mem", code_rewritten },
 	{ "memfd", memfd },
 	{ "memfd, sealable", memfd_sealed },
 	{ "memfd, MFD_EXEC", memfd_exec_flag },

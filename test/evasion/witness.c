@@ -3,6 +3,8 @@
 // file `got`; hands descriptors over by `witness.sock`; says in `witness` where its pid, descriptors and memory are.
 #include "evade.h"
 #include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/ipv6.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -59,6 +61,33 @@ static int listener(int family, int type, int protocol, int port)
 		listen(fd, 64);
 	}
 	return fd;
+}
+
+/* Sees packets to the forbidden addresses that come to no listener. */
+static int watcher(void)
+{
+	struct sockaddr_ll own = { AF_PACKET, htons(ETH_P_ALL), if_nametoindex("lo") };
+	int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ALL));
+
+	return fd >= 0 && bind(fd, (void *)&own, sizeof own) ? -1 : fd;
+}
+
+/* The line in a packet to a forbidden address that begins as tokens of this group do. Its length, or 0. */
+static ssize_t forbidden_line(char *packet, ssize_t length)
+{
+	char forbidden4[4], forbidden6[16], *line, *end;
+
+	inet_pton(AF_INET, "127.0.0.66", forbidden4);
+	inet_pton(AF_INET6, "fd00:bad::1", forbidden6);
+	if (length < 40 || (packet[0] >> 4 == 4 ? memcmp(packet + 16, forbidden4, 4) : memcmp(packet + 24, forbidden6, 16)))
+		return 0;
+	line = memmem(packet, length, "reach-", 6);
+	end = line ? memchr(line, '\n', packet + length - line) : NULL;
+	if (!end)
+		return 0;
+	length = end + 1 - line;
+	memmove(packet, line, length);
+	return length;
 }
 
 static int unix_listener(const char *name, int type)
@@ -139,6 +168,8 @@ static void serve(int asked, const char *held)
 			come_in(SOCK_STREAM, 0, 7792);
 		else if (what == 'M')
 			come_in(SOCK_STREAM, 262, 7793);
+		else if (what == 'S')
+			come_in(SOCK_STREAM, IPPROTO_SCTP, 7795);
 		else if (what == 'U')
 			come_in(SOCK_DGRAM, 0, 7794);
 		hand_over(asked, fd);
@@ -153,7 +184,7 @@ int witness(const char *shared)
 	static char memory[4096] __attribute__((aligned(4096)));
 	struct pollfd fds[256];
 	const char *held = strdup(format("%s/held", folder = shared));
-	int asked, count = 0, first_data, first_connection, fd;
+	int asked, count = 0, first_data, first_connection, fd, watching = watcher();
 	void *mapped;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -181,6 +212,7 @@ int witness(const char *shared)
 			LISTEN(listener(family, SOCK_DGRAM, 0, port));
 			LISTEN(listener(family, SOCK_DGRAM, IPPROTO_UDPLITE, port));
 		}
+	LISTEN(watching);
 	first_connection = count;
 	put_file(format("%s/.witness", shared), format("pid %d\nfd %d\nmapped %lu\nmemory %lu\nconnection %d\n", getpid(), fd,
 		 (unsigned long)mapped, (unsigned long)memory, forbidden_connection()), 0644);
@@ -208,6 +240,8 @@ int witness(const char *shared)
 				continue;
 			}
 			n = recv(fds[i].fd, bytes, sizeof bytes, MSG_DONTWAIT);
+			if (n > 0 && fds[i].fd == watching)
+				n = forbidden_line(bytes, n);
 			if (n > 0) {
 				if (write(notes, bytes, n) < 0)
 					return 1;
@@ -255,7 +289,7 @@ int witness_descriptor(char which)
 	if (recvmsg(fd, &m, 0) < 0)
 		return failed("recvmsg");
 	close(fd);
-	if (strchr("CMU", which))
+	if (strchr("CMUS", which))
 		return 0;
 	c = CMSG_FIRSTHDR(&m);
 	if (!c)

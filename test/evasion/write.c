@@ -267,6 +267,33 @@ static int earlier_link_out(void)
 
 #define FILE_CHECK .check = locked_changed
 #define FOLDER_CHECK .check = closed_changed
+/* In an overlay of its own, whose upper layer is the closed folder, and whose lower one has a file `lower`. */
+static const char *by_upper(const char *name)
+{
+	if (new_mounts(0) || mkdir(in_open("low"), 0777) || mkdir(in_open("work"), 0777) || mkdir(in_open("merged"), 0777) ||
+	    put_file(in_open("low/lower"), LOCKED, 0666) ||
+	    mount("overlay", in_open("merged"), "overlay", 0,
+		  format("lowerdir=%s,upperdir=%s,workdir=%s", in_open("low"), here.closed, in_open("work"))))
+		return NULL;
+	return format("%s/merged/%s", here.open, name);
+}
+
+#define BY_UPPER(name) ({ \
+	const char *path_ = by_upper(name); \
+	if (!path_) \
+		return failed("overlay"); \
+	path_; })
+
+static int upper_unlink(void) { TRY(unlink(BY_UPPER("file"))); return 0; }
+static int upper_rmdir(void) { TRY(rmdir(BY_UPPER("folder"))); return 0; }
+static int upper_create(void) { TRY(creat(BY_UPPER("new"), 0666)); return 0; }
+static int upper_mkdir(void) { TRY(mkdir(BY_UPPER("new"), 0777)); return 0; }
+static int upper_rename(void) { const char *from = BY_UPPER("file"); TRY(rename(from, in_open("merged/gone"))); return 0; }
+static int upper_truncate(void) { TRY(truncate(BY_UPPER("file"), 1)); return 0; }
+static int upper_copy_up(void) { TRY(chmod(BY_UPPER("lower"), 0600)); return 0; }
+static int upper_copy_up_opened(void) { TRY(open(BY_UPPER("lower"), O_WRONLY)); return 0; }
+static int upper_whiteout(void) { TRY(unlink(BY_UPPER("lower"))); return 0; }
+
 const struct technique write_techniques[] = {
 	{ "open for reading and writing", read_and_write, FILE_CHECK },
 	{ "append", append, FILE_CHECK },
@@ -335,6 +362,15 @@ const struct technique write_techniques[] = {
 	{ "O_TMPFILE in a closed folder, linked", unnamed_linked, FOLDER_CHECK },
 	{ "O_TMPFILE elsewhere, linked into a closed folder", unnamed_linked_in, FOLDER_CHECK },
 	{ "unix socket in a closed folder", socket_bound, FOLDER_CHECK },
+	{ "unlink in an overlay over a closed folder", upper_unlink, FOLDER_CHECK },
+	{ "unlink of a lower file in an overlay over a closed folder", upper_whiteout, FOLDER_CHECK },
+	{ "rmdir in an overlay over a closed folder", upper_rmdir, FOLDER_CHECK },
+	{ "new file in an overlay over a closed folder", upper_create, FOLDER_CHECK },
+	{ "mkdir in an overlay over a closed folder", upper_mkdir, FOLDER_CHECK },
+	{ "rename in an overlay over a closed folder", upper_rename, FOLDER_CHECK },
+	{ "truncate in an overlay over a closed folder", upper_truncate, FOLDER_CHECK },
+	{ "chmod copied up in an overlay over a closed folder", upper_copy_up, FOLDER_CHECK },
+	{ "open copied up in an overlay over a closed folder", upper_copy_up_opened, FOLDER_CHECK },
 	{ "earlier hard link out of a closed folder", earlier_link_out, FOLDER_CHECK },
 	{ "open for writing", plain, FILE_CHECK },
 	{ NULL },

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -135,6 +136,35 @@ static int with_socket(int type, int protocol, char **a, const char *how)
 	close(fd);
 	errno = saved;
 	return result;
+}
+
+static int from_device(const char *device, char **a)
+{
+	struct sockaddr_storage to;
+	int length = address(a[0], a[1], &to), fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)))
+		return -1;
+	return reached(connect(fd, (void *)&to, length));
+}
+
+/* Takes the option away, which any value would do as well for who judges. */
+static int option(int level, int name)
+{
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -1 : setsockopt(fd, level, name, NULL, 0);
+}
+
+/* By a descriptor that becomes ready. ok: it was asked for. */
+static int signaled_by_descriptor(int pid, int number)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) || fcntl(ends[0], F_SETOWN, pid) || fcntl(ends[0], F_SETSIG, number) ||
+	    fcntl(ends[0], F_SETFL, O_ASYNC))
+		return -1;
+	return write(ends[1], "x", 1) == 1 ? 0 : -1;
 }
 
 static int made(int family, int type, int protocol)
@@ -434,6 +464,8 @@ static int escaped(const char *verb, char **a)
 	if (IS("finit_module")) return loaded(syscall(SYS_finit_module, open(a[0], O_RDONLY), "", 0));
 	if (IS("kexec")) return loaded(syscall(SYS_kexec_file_load, open(a[0], O_RDONLY), -1, 1UL, "", 4UL /* no initramfs */));
 	if (IS("signal")) return kill(atoi(a[0]), atoi(a[1]));
+	if (IS("signal-io")) return signaled_by_descriptor(atoi(a[0]), atoi(a[1]));
+	if (IS("link-of")) return bpf_by_id(BPF_LINK_GET_FD_BY_ID, a[0]);
 	if (IS("seize")) return ptrace(PTRACE_SEIZE, atoi(a[0]), NULL, NULL);
 	if (IS("prlimit")) { struct rlimit limit = { 64, 64 }; return prlimit(atoi(a[0]), RLIMIT_NOFILE, &limit, NULL); }
 	if (IS("affinity")) { cpu_set_t set; CPU_ZERO(&set); CPU_SET(0, &set); return sched_setaffinity(atoi(a[0]), sizeof set, &set); }
@@ -475,6 +507,9 @@ static int act(char **a)
 	if (IS("map")) return mapped(a[0], 0);
 	if (IS("mprotect")) return mapped(a[0], 1);
 	if (IS("connect")) return with_socket(SOCK_STREAM, 0, a, "connect");
+	if (IS("connect-device")) return from_device(a[0], a + 1);
+	if (IS("option")) return option(atoi(a[0]), atoi(a[1]));
+	if (IS("snapshot")) { static char name[4096]; return ioctl(open(a[0], O_RDONLY), 0x50009401 /* BTRFS_IOC_SNAP_CREATE */, name); }
 	if (IS("connect-udp")) return with_socket(SOCK_DGRAM, 0, a, "connect");
 	if (IS("sendto")) return with_socket(SOCK_DGRAM, 0, a, "send");
 	if (IS("fastopen")) return with_socket(SOCK_STREAM, 0, a, "fastopen");

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -95,6 +96,31 @@ describe('long names', () => {
     expect(await deep(LONG, 17, 'create', 'z')).toBe('ok');
     expect(await deep(LONG, 17, 'read', 'z')).toBe('ok');
   });
+});
+
+it('a component of more than 255 bytes is denied where any rule could apply', async () => {
+  // that file system counts characters
+  const name = '€'.repeat(120);
+  folder('fat');
+  const script = `modprobe -a loop vfat nls_utf8 && truncate -s 16M ${T}/fat.img && busybox mkfs.vfat ${T}/fat.img &&
+    mount -o loop,utf8 ${T}/fat.img ${T}/fat && touch ${T}/fat/${name} ${T}/fat/short`;
+  execFileSync('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'inherit'] });
+  try {
+    await enforce('file: {matchPaths: [{path: /none}]}');
+    expect(await shell.do('read', `${T}/fat/short`)).toBe('ok');
+    expect(await shell.do('read', `${T}/fat/${name}`)).toBe('EACCES');
+    await enforce('capabilities: {matchCapabilities: [{capability: sys_boot}]}');
+    expect(await shell.do('read', `${T}/fat/${name}`)).toBe('ok');
+  } finally {
+    execFileSync('umount', [`${T}/fat`]);
+  }
+});
+
+it('a snapshot of what may be protected is denied', async () => {
+  await enforce('capabilities: {matchCapabilities: [{capability: sys_boot}]}');
+  expect(await shell.do('snapshot', T)).toBe('ENOTTY');
+  await enforce('file: {matchPaths: [{path: /none}]}');
+  expect(await shell.do('snapshot', T)).toBe('EACCES');
 });
 
 describe('names of any bytes', () => {

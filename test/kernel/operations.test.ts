@@ -459,6 +459,24 @@ describe.each(['container', 'cgroup'])('in a %s', (where) => {
     });
   });
 
+  it.each([
+    ['connect to 0.0.0.0 by a device', 'connect', ['connect-device', 'lo', '0.0.0.0', '7000']],
+    ['a source route', 'send', ['option', '0', '4']],
+    ['a routing header', 'send', ['option', '41', '57']],
+    ['options with a flow', 'send', ['option', '41', '32']],
+  ])('what %s is sent to could be any address, and is denied', async (_, operation, act) => {
+    const from = belay.records().length;
+    expect(await place(where).do(...act)).toBe('EACCES');
+    const alert = await belay.alert((a) => a.pod === where && a.operation === operation, from);
+    expect(brief(alert)).toMatchObject({ class: 'Network', rule: 'unnameable', verdict: 'Denied' });
+  });
+
+  it('nobody in particular, and other options, are untouched', async () => {
+    expect(await place(where).do('connect', '0.0.0.0', '7000')).toBe('ok');
+    expect(await place(where).do('connect-device', 'lo', '127.67.0.1', '7000')).toBe('ok');
+    expect(await place(where).do('option', '0', '7')).toBe('ok');
+  });
+
   it("a capability is denied by the kernel's own error, and told", async () => {
     expect(await place(where).do('chroot', '/')).toBe('EPERM');
     expect(await place(where).do('chown', ACTOR)).toBe('ok');

@@ -385,4 +385,17 @@ describe('the node', () => {
     enforce(SECRETIVE);
     expect(await before.do('read', `${T}/other`)).toBe('ok');
   });
+
+  it('is judged as the pod where it went in and failed to exec', () => {
+    const uid = newUid();
+    pods.set(uid, pod(uid));
+    tell();
+    enforce(SECRETIVE, HOSTILE);
+    const path = containerCgroup(uid);
+    const script = `shopt -s execfail; echo $$ > ${path}/cgroup.procs; read -r line < ${SECRET} && echo started
+      exec ${T}/no-program 2> /dev/null; { read -r line < ${SECRET}; } 2> /dev/null || echo denied`;
+    execFileSync('sh', ['-c', `printf '#!/nowhere\\n' > ${T}/no-program; chmod +x ${T}/no-program`]);
+    expect(execFileSync('bash', ['-c', script], { encoding: 'utf8' })).toBe('started\ndenied\n');
+    enforce(SECRETIVE);
+  });
 });

@@ -5,6 +5,7 @@ import {
   Belay,
   brief,
   cgroup,
+  eventually,
   inCgroup,
   makeCgroup,
   removeCgroup,
@@ -79,6 +80,14 @@ const ATTACKS: readonly (readonly [string, string, () => readonly string[]])[] =
       return ['program-of', String(programs.find((each) => each.name === 'file_open')?.id)];
     },
   ],
+  [
+    'keeps its links to itself',
+    'bpf',
+    () => {
+      const links: { id: number; type: string }[] = bpftool('link', 'show');
+      return ['link-of', String(links.find((each) => each.type === 'tracing')?.id)];
+    },
+  ],
   ['keeps its pins', 'unlink', () => ['unlink', `${PINS}/v1/link_file_open`]],
   ['keeps the names of its pins', 'rename', () => ['rename', `${PINS}/v1`, `${PINS}/v0`]],
   ['keeps what its pins are on', 'umount', () => ['umount', BPFFS]],
@@ -95,6 +104,17 @@ it.each(ATTACKS)('the agent %s by a workload without policies, and tells', async
     action: 'Block',
     verdict: 'Denied',
   });
+});
+
+it('the agent is not killed by a descriptor that becomes ready', async () => {
+  const victim = await shell.run('sleep 100 >/dev/null & echo $!');
+  expect(await shell.do('signal-io', victim, '9')).toBe('ok');
+  await eventually('a process of its own is', async () =>
+    (await shell.do('signal', victim, '0')) === 'ESRCH' ? true : undefined,
+  );
+  expect(await shell.do('signal-io', String(belay.pid), '9')).toBe('ok');
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  expect(await node.do('signal', String(belay.pid), '0')).toBe('ok');
 });
 
 it('what is a workload’s own stays its own', async () => {
