@@ -233,6 +233,14 @@ static struct route route(void)
 	return r;
 }
 
+/* Messages and flows take the routing header of mobile hosts only: to the care-of address, for the home address. */
+struct mobile_route { uint8_t next, length, type, left; uint32_t reserved; struct in6_addr home; };
+
+static struct mobile_route mobile_route(void)
+{
+	return (struct mobile_route){ 0, 2, 2, 1, 0, FORBIDDEN6.v6.sin6_addr };
+}
+
 static int routed(void)
 {
 	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0));
@@ -247,7 +255,7 @@ static int routed(void)
 
 static int routed_message(void)
 {
-	struct route by = route();
+	struct mobile_route by = mobile_route();
 
 	return controlled(AF_INET6, BEYOND, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by);
 }
@@ -258,7 +266,7 @@ static int routed_old(void)
 	char control[256] __attribute__((aligned(8))) = {};
 	struct cmsghdr *c = (void *)control;
 	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0));
-	struct route by = route();
+	struct mobile_route by = mobile_route();
 	struct address to = BEYOND;
 
 	c->cmsg_level = IPPROTO_IPV6;
@@ -277,7 +285,7 @@ static int routed_flow(void)
 	struct { struct in6_addr to; uint32_t label; uint8_t action, share; uint16_t flags, expires, linger; uint32_t pad; char control[64]; }
 		__attribute__((aligned(8))) flow = { .to = BEYOND.v6.sin6_addr, .action = 0 /* get */, .share = 1, .flags = 1 /* create */ };
 	struct cmsghdr *c = (void *)flow.control;
-	struct route by = route();
+	struct mobile_route by = mobile_route();
 	struct address to = BEYOND;
 	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0)), one = 1;
 

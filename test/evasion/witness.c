@@ -120,7 +120,7 @@ static void come_in(int type, int protocol, int port)
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
 
 	inet_pton(AF_INET, "127.0.0.77", &own.sin_addr);
-	inet_pton(AF_INET, "127.0.0.5", &to.sin_addr);
+	inet_pton(AF_INET, protocol == IPPROTO_SCTP ? "127.0.0.1" : "127.0.0.5", &to.sin_addr);
 	bind(fd, (void *)&own, sizeof own);
 	connect(fd, (void *)&to, sizeof to);
 	send(fd, "x", 1, MSG_NOSIGNAL);
