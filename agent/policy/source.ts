@@ -1,11 +1,13 @@
 import {
   type Alias,
+  CST,
   type Document,
   isAlias,
   isMap,
   isPair,
   isScalar,
   isSeq,
+  Lexer,
   LineCounter,
   type Node,
   type Pair,
@@ -13,7 +15,7 @@ import {
   visit,
 } from 'yaml';
 import type { Diagnostic, Position } from './model.js';
-import { syntaxFault } from './syntax.js';
+import { type SyntaxFault, syntaxFault } from './syntax.js';
 
 /** The longest policy file that is read, in bytes. A policy of a hundred rules has some 10 KiB. */
 export const MAX_FILE_BYTES = 1 << 20;
@@ -23,6 +25,12 @@ export const MAX_FILE_BYTES = 1 << 20;
  * of aliases come near it. A long scalar counts as many.
  */
 const MAX_VISITS = 1_000_000;
+
+/**
+ * How many words, marks and breaks of YAML one text may have. A text of the greatest length has some 220 000, as JSON 310 000; each
+ * costs the parser a few microseconds, and nothing else is done meanwhile.
+ */
+const MAX_LEXEMES = 350_000;
 
 /** How many diagnostics of one text are told. */
 const MAX_TOLD = 10_000;
@@ -64,18 +72,16 @@ export class Source {
     // The library's own count leaves out the breaks of some lines that it cannot make sense of.
     this.#lines.addNewLine(0);
     for (const match of text.matchAll(/\n/g)) this.#lines.addNewLine(match.index + 1);
-    const depth = tooDeep(text);
-    if (depth !== undefined) {
-      this.documents = [];
-      this.unreadable = true;
-      this.error(depth, 'the YAML nests too deeply; no policy needs that, so check the brackets');
-      return;
-    }
-    const parsed = parse(text);
+    const refused = refusal(text);
+    const parsed = refused === undefined ? parse(text) : undefined;
     this.documents = parsed ?? [];
     if (parsed !== undefined) return;
     this.unreadable = true;
-    this.error(0, 'the YAML nests too deeply; no policy needs that, so check the indentation');
+    const { offset, message } = refused ?? {
+      offset: 0,
+      message: 'the YAML nests too deeply; no policy needs that, so check the indentation',
+    };
+    this.error(offset, message);
   }
 
   get diagnostics(): readonly Diagnostic[] {
@@ -217,6 +223,9 @@ export class Source {
 
 /** Undefined where the library finds no end of nesting. */
 function parse(text: string): readonly Document.Parsed[] | undefined {
+  // each fault is an Error to the library, and of a hundred thousand the stacks alone would take seconds
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 0;
   try {
     // Duplicate keys are found in `entries`: the library compares each key with all others before it.
     const parsed = parseAllDocuments(text, {
@@ -230,24 +239,37 @@ function parse(text: string): readonly Document.Parsed[] | undefined {
     // the stack is full
     if (error instanceof RangeError) return undefined;
     throw error;
+  } finally {
+    Error.stackTraceLimit = limit;
   }
 }
 
-const MAX_DEPTH = 1000;
+const MAX_DEPTH = 100;
 
-/**
- * The offset at which more brackets, dashes or the like stand open than any policy needs. Parsing would give up too, but only
- * after a long time. Brackets in quotes and comments count as well, which is no matter at this number.
- */
-function tooDeep(text: string): number | undefined {
-  let depth = 0;
-  for (let i = 0; i < text.length; i++) {
-    const c = text[i];
-    if (c === '[' || c === '{') {
-      if (++depth > MAX_DEPTH) return i;
-    } else if ((c === ']' || c === '}') && depth > 0) depth--;
+/** Marks that are not in the text. */
+const LEXERS_OWN: ReadonlySet<string> = new Set([CST.DOCUMENT, CST.FLOW_END, CST.SCALAR]);
+
+/** What keeps a text from being parsed: nothing that policies need, and parsing it would take long before it gave up. */
+function refusal(text: string): SyntaxFault | undefined {
+  const deep = (offset: number, check: string): SyntaxFault => ({
+    offset,
+    message: `the YAML nests too deeply; no policy needs that, so check the ${check}`,
+  });
+  const indicators = /(?:[-?:][ \t]+){200}/.exec(text);
+  if (indicators !== null) return deep(indicators.index, 'indentation');
+  let [count, depth, offset] = [0, 0, 0];
+  for (const lexeme of new Lexer().lex(text)) {
+    if (++count > MAX_LEXEMES)
+      return {
+        offset,
+        message: `more than ${MAX_LEXEMES} words and marks of YAML stand before this; split the file`,
+      };
+    if (lexeme === '[' || lexeme === '{') {
+      if (++depth > MAX_DEPTH) return deep(offset, 'brackets');
+    } else if ((lexeme === ']' || lexeme === '}') && depth > 0) depth--;
+    if (!LEXERS_OWN.has(lexeme)) offset += lexeme.length;
   }
-  return /(?:[-?:][ \t]+){200}/.exec(text)?.index;
+  return undefined;
 }
 
 function pairsOf(map: Node): Pair[] {
