@@ -94,6 +94,11 @@ async function run(flags: Flags): Promise<void> {
   }
   if (kernel.absent.length > 0)
     log.warn({ hooks: kernel.absent }, 'this kernel lacks hooks; see belay probe');
+  if (kernel.unadopted.length > 0)
+    log.warn(
+      { reason: kernel.unadopted },
+      'cannot adopt tables that an agent before left in force; their workloads wait for new ones',
+    );
 
   const sink = new JsonLines(settings.output);
   let sinks: Sinks;

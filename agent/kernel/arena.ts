@@ -51,6 +51,11 @@ export class Arena {
     throw new ArenaFull(size, largest);
   }
 
+  /** Whether tables of this length can have been given this place. */
+  has(offset: number, bytes: number): boolean {
+    return offset >= PAGE && offset % PAGE === 0 && offset + bytes <= this.#size;
+  }
+
   /** Marks what an agent before this one has left in use. */
   adopt(offset: number, bytes: number): void {
     const size = Math.ceil(bytes / PAGE) * PAGE;

@@ -10,6 +10,7 @@ import {
   type NativeRings,
   readObject,
 } from './addon.js';
+import { adoptTables } from './adopted.js';
 import { Arena } from './arena.js';
 import { ON_DEMAND, OnDemand } from './on-demand.js';
 import { removeDirectory, schemaDirectory, survey, unpinPrograms } from './pins.js';
@@ -72,6 +73,8 @@ export class Kernel {
   readonly attachment: Attachment;
   /** Programs that this kernel has no hook for. */
   readonly absent: readonly string[];
+  /** What an agent before this one left in force, and is not, since it can be no tables. */
+  readonly unadopted: readonly string[];
 
   /**
    * Loads and attaches; nothing is enforced before tables are published.
@@ -110,7 +113,11 @@ export class Kernel {
       });
       const settings = new Uint8Array(this.#settings.buffer);
       this.#previous?.announce(this.#native, settings);
-      this.#adoptTables();
+      this.#generation = this.#settings.getUint32(S.generation.offset, true);
+      this.unadopted = adoptTables({
+        ...{ native: this.#native, workloads: this.#workloads },
+        ...{ arena: this.#arena, onDemand: this.#onDemand },
+      });
       if (options.pin !== undefined) this.#protectPins(options.pin);
       this.#native.iterate('adopt');
       this.#native.attach({ pin, except: ON_DEMAND });
@@ -133,20 +140,6 @@ export class Kernel {
     const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
     this.#settings.setUint32(S.pins_device.offset, Number((major << 20n) | minor), true);
     this.#settings.setBigUint64(S.pins_inode.offset, ino, true);
-  }
-
-  /** Tables that an agent before this one left in force. */
-  #adoptTables(): void {
-    this.#generation = this.#settings.getUint32(S.generation.offset, true);
-    const adopted = new Set<number>();
-    for (let id = 0; id < maps.workloads.entries; id++) {
-      const offset = this.#word(id, W.fields.set.offset);
-      if (offset === 0 || adopted.has(offset)) continue;
-      adopted.add(offset);
-      const size = this.#native.read('arena', offset + structs.set_header.fields.size.offset, 4);
-      this.#arena.adopt(offset, size.readUInt32LE(0));
-      this.#onDemand.hold(offset, this.#native.read('arena', offset, structs.set_header.size));
-    }
   }
 
   /**
