@@ -55,7 +55,12 @@ async function makeSinks({ sinks, node, spool }: Settings, log: Logger): Promise
     if (trouble === undefined) log.info({ sink }, 'events reach the sink again');
     else log.warn({ sink, reason: trouble }, 'events do not reach the sink; they wait on disk');
   };
-  return new Sinks(await Promise.all(sinks.map((each) => makeSink(each, { node, spool, onTrouble }))));
+  const made = await Promise.allSettled(sinks.map((each) => makeSink(each, { node, spool, onTrouble })));
+  const failed = made.find((each) => each.status === 'rejected');
+  const all = new Sinks(made.flatMap((each) => (each.status === 'fulfilled' ? each.value : [])));
+  if (failed === undefined) return all;
+  await all.close();
+  throw failed.reason;
 }
 
 async function run(flags: Flags): Promise<void> {
@@ -80,6 +85,14 @@ async function run(flags: Flags): Promise<void> {
     : undefined;
   const firstRead = directory?.read();
   if (firstRead) tell(log, firstRead.diagnostics);
+  let sinks: Sinks;
+  try {
+    sinks = await makeSinks(settings, log);
+  } catch (error) {
+    log.fatal(error instanceof Error ? error.message : String(error));
+    process.exitCode = 1;
+    return;
+  }
   // A ready file from an earlier run says nothing of this one.
   if (settings.readyFile) rmSync(settings.readyFile, { force: true });
 
@@ -89,6 +102,7 @@ async function run(flags: Flags): Promise<void> {
     kernel = new Kernel({ pin: settings.pin });
   } catch (error) {
     log.fatal(kernelTrouble(error));
+    await sinks.close();
     process.exitCode = 1;
     return;
   }
@@ -101,15 +115,6 @@ async function run(flags: Flags): Promise<void> {
     );
 
   const sink = new JsonLines(settings.output);
-  let sinks: Sinks;
-  try {
-    sinks = await makeSinks(settings, log);
-  } catch (error) {
-    log.fatal(error instanceof Error ? error.message : String(error));
-    kernel.close();
-    process.exitCode = 1;
-    return;
-  }
   const redactor = new Redactor(settings.redact);
   const enforcer = new Enforcer(kernel, posturesOf(settings), visibilityOf(settings.visibility));
   const killer = new ContainerKiller(log);

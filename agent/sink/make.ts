@@ -29,15 +29,17 @@ export async function makeSink(
   { node, spool, onTrouble }: MakeOptions,
 ): Promise<Sink> {
   const { name, filter = {}, spoolMiB = DEFAULT_SPOOL_MIB } = settings;
+  const transport = await transportOf(settings);
+  const directory = join(spool, name);
   try {
     return new Sink({
-      ...{ name, node, filter, transport: await transportOf(settings) },
-      directory: join(spool, name),
+      ...{ name, node, filter, transport, directory },
       maxBytes: spoolMiB * (1 << 20),
       onTrouble: (trouble) => onTrouble(name, trouble),
     });
   } catch (error) {
-    throw new Error(`sink ${name}: ${error instanceof Error ? error.message : String(error)}`);
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`sink ${name}: spool: ${directory} cannot be used: ${why}`);
   }
 }
 

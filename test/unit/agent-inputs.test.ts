@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -34,9 +34,11 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 describe('what the agent is given', () => {
   const faults = (given: Partial<Parameters<typeof inputFaults>[0]>) => {
+    const tls = { tlsCertificate: undefined, tlsKey: undefined, tlsClientCa: undefined };
     const good = { policies: at('policies'), workloads: at('w.yaml'), output: '-', pin: undefined };
-    return inputFaults({ ...good, ...given }).map(({ at: { file, line, column }, message }) =>
-      `${file}:${line}:${column}: ${message}`.replace(`${folder}/`, ''),
+    return inputFaults({ ...good, ...tls, sinks: [], ...given }).map(
+      ({ at: { file, line, column }, message }) =>
+        `${file}:${line}:${column}: ${message}`.replace(`${folder}/`, ''),
     );
   };
 
@@ -54,11 +56,56 @@ describe('what the agent is given', () => {
     [{ output: 'no/e.jsonl' }, /^no\/e\.jsonl:1:1: output: there is no directory .*\/no; make it/],
     [{ pin: 'pins/belay' }, /^pins\/belay:1:1: pin: it is not on a bpffs/],
     [{ pin: 'w.yaml' }, /w\.yaml is no directory$/],
+    [{ tlsClientCa: 'w.yaml' }, 'w.yaml:1:1: tlsClientCa: it holds no certificate; it must be PEM'],
+    [{ tlsKey: 'nope' }, 'nope:1:1: tlsKey: there is no such file or directory; check the path'],
   ])('is told where it cannot be used: %o', (given, what) => {
     const [[name, path]] = Object.entries(given) as [string, string][];
     expect(faults({ [name]: at(path) })[0]).toEqual(
       typeof what === 'string' ? what : expect.stringMatching(what),
     );
+  });
+
+  describe('of TLS', () => {
+    beforeEach(() => {
+      for (const name of ['one', 'two'])
+        execFileSync(
+          'openssl',
+          `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ${name}.key -out ${name}.crt -subj /CN=${name}`.split(
+            ' ',
+          ),
+          { cwd: folder, stdio: 'pipe' },
+        );
+      writeFileSync(at('bad.crt'), '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
+      writeFileSync(at('bad.key'), 'no key\n');
+    });
+    const server = (certificate: string, key: string) =>
+      faults({ tlsCertificate: at(certificate), tlsKey: at(key), tlsClientCa: at('two.crt') });
+
+    it('is told where it does not go together', () => {
+      expect(server('one.crt', 'one.key')).toEqual([]);
+      expect(server('bad.crt', 'one.key')[0]).toMatch(/^bad\.crt:1:1: tlsCertificate: it cannot be used \(/);
+      expect(server('one.crt', 'bad.key')[0]).toMatch(/^bad\.key:1:1: tlsKey: it cannot be used \(/);
+      expect(server('one.crt', 'two.key')[0]).toMatch(
+        /^two\.key:1:1: tlsKey: it cannot be used \(.*mismatch/,
+      );
+    });
+
+    it('and of secrets is told for a sink, which waits', () => {
+      const webhook = { name: 'hook', type: 'webhook', url: 'https://a/' } as const;
+      const of = (fields: object) => faults({ sinks: [{ ...webhook, ...fields }] });
+      expect(of({ caFile: at('two.crt'), certFile: at('one.crt'), keyFile: at('one.key') })).toEqual([]);
+      expect(of({ caFile: at('nope') })).toEqual([
+        'nope:1:1: sink hook: caFile: there is no such file or directory; check the path; events wait on disk until it can be used',
+      ]);
+      expect(of({ caFile: at('w.yaml') })[0]).toMatch(/^w\.yaml:1:1: sink hook: caFile: it holds no cert/);
+      expect(of({ certFile: at('one.crt'), keyFile: at('two.key') })[0]).toMatch(/^two\.key:1:1: .* keyFile/);
+      expect(of({ token: { file: at('nope') } })[0]).toMatch(
+        /^nope:1:1: sink hook: token: .* cannot be read/,
+      );
+      expect(faults({ sinks: [{ name: 'f', type: 'file', path: at('policies') }] })[0]).toMatch(
+        /^policies:1:1: sink f: path: it is a directory; events wait/,
+      );
+    });
   });
 
   const agent = (args: string[], uid?: number) =>
@@ -70,6 +117,14 @@ describe('what the agent is given', () => {
     expect(root.status).toBe(1);
     expect(root.stderr).toContain('nope:1:1: error: policies: there is no such');
     expect(root.stderr.trim().split('\n')).toHaveLength(1);
+    writeFileSync(at('agent.yaml'), `sinks: [{name: out, type: stdout}]\nspool: ${at('w.yaml')}\n`);
+    const spool = agent([
+      ...['--policies', at('policies'), '--workloads', at('w.yaml')],
+      ...['--config', at('agent.yaml')],
+    ]);
+    expect(spool.status).toBe(1);
+    expect(spool.stderr).toContain(`sink out: spool: ${at('w.yaml')}/out cannot be used`);
+    expect(spool.stderr).not.toContain('loading the kernel programs');
     const nobody = agent(args, 65534);
     expect(nobody.status).toBe(1);
     expect(nobody.stderr).toMatch(/^\{.*run as root.*\}\n$/);
