@@ -27,7 +27,7 @@ export interface ExpectedAlert {
   readonly verdict?: 'Denied' | 'Passed' | 'Killed';
   readonly pod?: string;
   readonly container?: string;
-  /** Of the object: a path, a capability, a socket and its protocol. */
+  /** Of the object: a path, a capability, a domain, a system call, a socket and its protocol. */
   readonly resource?: string | RegExp;
 }
 
@@ -65,15 +65,19 @@ export const user1 = (run: string): string =>
   `setpriv --reuid=1000 --regid=1000 --clear-groups -- bash -c '${run}'`;
 
 /** A policy of KubeArmor's; `spec` is the inside of a flow mapping. */
-export function armor(name: string, spec: string, kind = 'KubeArmorPolicy'): string {
-  const metadata = kind === 'KubeArmorPolicy' ? `name: ${name}, namespace: ${NAMESPACE}` : `name: ${name}`;
+export function armor(name: string, spec: string, kind = 'KubeArmorPolicy', namespace = NAMESPACE): string {
+  const metadata = kind === 'KubeArmorPolicy' ? `name: ${name}, namespace: ${namespace}` : `name: ${name}`;
   return `apiVersion: security.kubearmor.com/v1\nkind: ${kind}\nmetadata: {${metadata}}\nspec: {${spec}}\n`;
 }
 
 /** KubeArmor's PolicyName. */
 const policyName = ({ policy, rule }: AlertRecord) => policy || rule;
 const resource = ({ object }: AlertRecord) =>
-  object.path ?? object.capability ?? `${object.socket} ${object.protocol}`;
+  object.path ??
+  object.capability ??
+  object.domain ??
+  object.syscall ??
+  `${object.socket} ${object.protocol}`;
 
 export function matches(alert: AlertRecord, wanted: Partial<ExpectedAlert>): boolean {
   const { policy, resource: object, ...rest } = wanted;

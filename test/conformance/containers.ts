@@ -24,6 +24,8 @@ export interface ContainerOptions {
   readonly powerful?: boolean;
   /** That, and all of /proc and /sys to write. */
   readonly privileged?: boolean;
+  /** Below the hierarchy's root; `conformance/NAME` without. */
+  readonly cgroup?: string;
 }
 
 /** Makes what the containers are made of, if it is not there yet. */
@@ -43,7 +45,7 @@ export class Container {
 
   /** @param lower its files, as `ubuntuFiles` has made them */
   static async start(
-    { name, powerful = false, privileged = false }: ContainerOptions,
+    { name, powerful = false, privileged = false, cgroup = `conformance/${name}` }: ContainerOptions,
     lower: string,
   ): Promise<Container> {
     const bundle = join(BUNDLES, name);
@@ -78,7 +80,7 @@ export class Container {
       source: join(bundle, 'tokens'),
       options: ['rbind', 'ro'],
     });
-    spec.linux.cgroupsPath = `/conformance/${name}`;
+    spec.linux.cgroupsPath = `/${cgroup}`;
     spec.linux.resources = {};
     spec.linux.namespaces = ['pid', 'ipc', 'mount'].map((type) => ({ type }));
     if (privileged) {
@@ -92,15 +94,8 @@ export class Container {
     return new Container(shell);
   }
 
-  /** @returns the outcome that the step expects, or what it said instead */
-  async outcome({ run, tty, outcome }: Step): Promise<Step['outcome'] | string> {
-    const bash = `bash -c ${quote(run)}`;
-    const said = await this.#shell.run(
-      `${tty ? `script -qec ${quote(bash)} /dev/null` : bash}; echo "ended with $?"`,
-    );
-    if (outcome instanceof RegExp) return outcome.test(said) ? outcome : said;
-    if (/permission denied/i.test(said)) return outcome === 'denied' ? outcome : said;
-    return said.endsWith('ended with 0') && outcome === 'passes' ? outcome : said;
+  outcome(step: Step): Promise<Step['outcome'] | string> {
+    return outcomeOf(this.#shell, step);
   }
 
   async run(script: string): Promise<string> {
@@ -111,4 +106,18 @@ export class Container {
     await this.#shell.run('kill -KILL -1 2>/dev/null; exit').catch(() => {});
     await this.#shell.close();
   }
+}
+
+/** @returns the outcome that the step expects, or what it said instead */
+export async function outcomeOf(
+  shell: Shell,
+  { run, tty, outcome }: Step,
+): Promise<Step['outcome'] | string> {
+  const bash = `bash -c ${quote(run)}`;
+  const said = await shell.run(
+    `${tty ? `script -qec ${quote(bash)} /dev/null` : bash}; echo "ended with $?"`,
+  );
+  if (outcome instanceof RegExp) return outcome.test(said) ? outcome : said;
+  if (/permission denied/i.test(said)) return outcome === 'denied' ? outcome : said;
+  return said.endsWith('ended with 0') && outcome === 'passes' ? outcome : said;
 }

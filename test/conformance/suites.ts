@@ -208,6 +208,54 @@ export const NETWORK: readonly Case[] = [
   },
 ];
 
+const GOOGLE = `network: {matchDNSQueries: [{domain: google.com}]}`;
+
+export const DNS: readonly Case[] = ['google.com', 'www.google.com'].map((name) => ({
+  name: `a domain is blocked, asked for as ${name}`,
+  policies: [armor('dns', `severity: 10, ${of('wordpress')}, ${GOOGLE}, action: Block`)],
+  steps: [
+    says('wordpress', 'curl -s --max-time 20 http://duckduckgo.com/', /It works/),
+    says('wordpress', `curl -sS --max-time 20 http://${name}/`, /Could not resolve/),
+  ],
+  alerts: [{ policy: 'dns', severity: 10, action: 'Block', verdict: 'Denied', resource: name }],
+}));
+
+/** tests/nonk8s_env/ksp: a container that no pod has, by its name. */
+export const DOCKER: readonly Case[] = (
+  [
+    ['a file', file('/etc/passwd'), 'cat /etc/passwd', '/etc/passwd'],
+    [
+      'programs of a directory',
+      'process: {matchDirectories: [{dir: /usr/bin/, recursive: true}]}',
+      'whoami',
+      '/usr/bin/whoami',
+    ],
+    [
+      'tcp, from one program',
+      protocol('tcp', ', fromSource: [{path: /usr/bin/curl}]'),
+      'curl -s --max-time 20 http://127.0.0.1/',
+      /stream/i,
+    ],
+    ['files of a pattern', 'file: {matchPatterns: [{pattern: /tmp/*}]}', 'touch /tmp/made', '/tmp/made'],
+    [
+      'programs of a pattern',
+      'process: {matchPatterns: [{pattern: /usr/bin/apt*}]}',
+      'apt --version',
+      '/usr/bin/apt',
+    ],
+  ] as const
+).map(([what, rules, run, resource]) => ({
+  name: `what is audited without Kubernetes: ${what}`,
+  policies: [
+    armor(
+      'docker',
+      `severity: 5, selector: {matchLabels: {kubearmor.io/container.name: wordpress}}, ${rules}, action: Audit`,
+    ),
+  ],
+  steps: [passes('wordpress', run)],
+  alerts: [{ policy: 'docker', severity: 5, action: 'Audit', verdict: 'Passed', resource }],
+}));
+
 /** With the posture of the network block. */
 export const ONLY_CURL: Case = {
   name: 'only curl may use tcp',

@@ -8,6 +8,8 @@ import { Container, type ContainerOptions, cgroupOf, ubuntuFiles } from '../conf
 import { KSP } from '../conformance/ksp.js';
 import {
   CONTAINERS,
+  DNS,
+  DOCKER,
   NAMESPACES,
   NETWORK,
   ONLY_CURL,
@@ -16,6 +18,7 @@ import {
   PRIVILEGED,
   SMOKE,
 } from '../conformance/suites.js';
+import { SYSCALLS } from '../conformance/syscalls.js';
 import { Belay, brief } from './harness.js';
 
 interface Member extends ContainerOptions {
@@ -121,7 +124,7 @@ describe('KubeArmor’s conformance', () => {
     beforeAll(() => configure([]));
     for (const [suite, cases] of Object.entries({
       ...{ smoke: SMOKE, presets: PRESETS, multicontainer: CONTAINERS, privileged: PRIVILEGED },
-      'cluster policies': NAMESPACES,
+      ...{ 'cluster policies': NAMESPACES, dns: DNS, docker: DOCKER, syscalls: SYSCALLS },
     }))
       describe(suite, () => {
         for (const one of cases) it(one.name, () => check(one));
