@@ -32,7 +32,8 @@ export function probeService(node: NodeView): Methods {
     getProbeData: {
       unary: async (_, access) => {
         const all = await visible(node.workloads(), access);
-        const containers = all.filter(({ containerId }) => containerId !== '');
+        // a pod whose containers are not told apart yet has none
+        const containers = all.filter(({ container }) => container !== '');
         const host = all.filter(({ namespace, name }) => namespace === '' && name !== '');
         return {
           containerList: containers.map(({ container }) => container),

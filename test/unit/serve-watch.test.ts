@@ -32,8 +32,8 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const start = (path = socket) =>
-  serve({ node: NODE, events, log: recordedLog().log, socket: { path, peer: loadAddon().peer } });
+const start = (node = NODE) =>
+  serve({ node, events, log: recordedLog().log, socket: { path: socket, peer: loadAddon().peer } });
 
 function caller(): Caller {
   const made = new Caller(`unix:${socket}`, credentials.createInsecure());
@@ -194,6 +194,17 @@ describe("KubeArmor's clients", () => {
       containerMap: { 'web-1': { policyList: ['no-shells'], policyEnabled: 1 } },
     });
   });
+});
+
+it('a container that a file lists is one to KubeArmor’s clients, and a pod that is not told apart is not', async () => {
+  const [web] = NODE.workloads();
+  const listed = { ...web, name: 'web-2', container: 'listed', containerId: '' };
+  const untold = { ...web, name: 'web-3', container: '', containerId: '' };
+  await serving?.close();
+  serving = await start({ ...NODE, workloads: () => [listed, untold] });
+  const told = await caller().ask('getProbeData', {}, 'policy.ProbeService');
+  expect(told).toMatchObject({ containerList: ['listed'] });
+  expect(Object.keys(told.containerMap as object)).toEqual(['web-2']);
 });
 
 describe('watching over HTTP', () => {
