@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { credentials } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Case, denied, matches, NAMESPACE, passes } from '../conformance/case.js';
 import { Container, type ContainerOptions, cgroupOf, ubuntuFiles } from '../conformance/containers.js';
@@ -19,6 +20,7 @@ import {
   SMOKE,
 } from '../conformance/suites.js';
 import { SYSCALLS } from '../conformance/syscalls.js';
+import { Caller } from '../unit/serve-client.js';
 import { Belay, brief } from './harness.js';
 
 interface Member extends ContainerOptions {
@@ -48,6 +50,7 @@ const MEMBERS: readonly Member[] = [
   ...['container-1', 'container-2'].map((name) => ({ name, pod: 'pair', labels: { app: 'pair' } })),
   ...[inNamespace('nginx1', 'nginx'), inNamespace('nginx1', 'debian'), inNamespace('nginx2', 'nginx')],
 ];
+const SOCKET = '/tmp/belay-conformance.sock';
 const BLOCK = ['filePosture: block', 'networkPosture: block', 'capabilitiesPosture: block'];
 
 /** What KubeArmor's own tests expect of it, in real containers. */
@@ -70,7 +73,7 @@ describe('KubeArmor’s conformance', () => {
     const starting = Promise.all(
       MEMBERS.map(async (member) => containers.set(member.name, await Container.start(member, files))),
     );
-    belay = await Belay.start({ workloads, flags: ['--config', settings] });
+    belay = await Belay.start({ workloads, flags: ['--config', settings, '--socket', SOCKET] });
     await starting;
     const server = await Container.start({ name: 'server' }, files);
     await server.run('names 127.0.0.1 & cd /var/www/html; httpd httpd -p 80');
@@ -129,6 +132,37 @@ describe('KubeArmor’s conformance', () => {
       describe(suite, () => {
         for (const one of cases) it(one.name, () => check(one));
       });
+
+    describe('ProbeService', () => {
+      const probe = async () => {
+        const caller = new Caller(`unix:${SOCKET}`, credentials.createInsecure());
+        const told = await caller.ask('getProbeData', {}, 'policy.ProbeService');
+        caller.close();
+        return told as { containerList: string[]; containerMap: Record<string, { policyList: string[] }> };
+      };
+      const [packages, config] = SMOKE.map(({ policies }) => policies[0]);
+      const policiesOf = async (pod: string) => (await probe()).containerMap[pod]?.policyList ?? [];
+
+      it('lists the containers', async () => {
+        expect((await probe()).containerList.toSorted()).toEqual(MEMBERS.map(({ name }) => name).toSorted());
+      });
+
+      it('lists a policy that is added', async () => {
+        await belay.enforce(packages);
+        expect(await policiesOf('wordpress')).toEqual(['packages']);
+        expect(await policiesOf('mysql')).toEqual([]);
+      });
+
+      it('lists all of a pod’s policies', async () => {
+        await belay.enforce(`${packages}---\n${config}`);
+        expect((await policiesOf('wordpress')).toSorted()).toEqual(['config', 'packages']);
+      });
+
+      it('lists a policy no more that is deleted', async () => {
+        await belay.enforce(config);
+        expect(await policiesOf('wordpress')).toEqual(['config']);
+      });
+    });
 
     it('configmap: the posture follows the settings', async () => {
       const reads = 'cat /etc/hostname';
