@@ -26,9 +26,8 @@ const DEADLINE_MS = 60_000;
 const CGROUPS = '/sys/fs/cgroup';
 
 /** How programs get called here; a machine booted without `bpf` in lsm= is as stock distributions are. */
-export const ATTACHMENT = readFileSync('/sys/kernel/security/lsm', 'utf8').trim().split(',').includes('bpf')
-  ? 'lsm'
-  : 'fmod_ret';
+export const attachment = () =>
+  readFileSync('/sys/kernel/security/lsm', 'utf8').trim().split(',').includes('bpf') ? 'lsm' : 'fmod_ret';
 
 export const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 

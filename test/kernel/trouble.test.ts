@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ATTACHMENT, PROJECT } from './harness.js';
+import { attachment, PROJECT } from './harness.js';
 
 const MAIN = join(PROJECT, 'dist/cli/main.js');
 
@@ -69,6 +69,6 @@ describe('belay probe', () => {
 
   it('says how programs attach to it', () => {
     const { stdout } = spawnSync(process.execPath, [MAIN, 'probe', '--json'], { encoding: 'utf8' });
-    expect(JSON.parse(stdout)).toMatchObject({ attachment: ATTACHMENT });
+    expect(JSON.parse(stdout)).toMatchObject({ attachment: attachment() });
   });
 });
