@@ -283,7 +283,7 @@ export class Cluster {
         throw new Error(
           `pod ${name} ${what}: not within ${seconds} s: ${JSON.stringify(pod.status, null, 1)}`,
         );
-      await sleep(50);
+      await sleep(300);
     }
   }
 
