@@ -117,7 +117,7 @@ function workloadsOf(
     labels: pod.labels,
     cgroup: '',
     owner: pod.owner,
-    postures: posturesOf(namespace, options.postures),
+    postures: posturesOf(namespace, options),
     visibility: visibilityOfPod(pod, namespace),
     enforcement: exempted ? ('disabled' as const) : enforcementOf(pod),
   };
@@ -148,8 +148,16 @@ function workloadsOf(
 
 const POSTURED = ['file', 'network', 'capabilities'] as const;
 
-/** `belay-file-posture: block`, or KubeArmor's `kubearmor-file-posture`; what says neither is as if it were not there. */
-function posturesOf(namespace: NamespaceFacts | undefined, defaults: Postures): Postures {
+/**
+ * `belay-file-posture: block`, or KubeArmor's `kubearmor-file-posture`; what says neither is as if it were not there. A
+ * namespace that the API server has not told of yet may say it, and counts as what pods do that are not known.
+ */
+function posturesOf(
+  namespace: NamespaceFacts | undefined,
+  { postures: defaults, unknown }: KubernetesOptions,
+): Postures {
+  if (namespace === undefined && unknown === 'block')
+    return { file: 'block', network: 'block', capabilities: 'block' };
   const read = (of: (typeof POSTURED)[number]): Posture => {
     for (const prefix of ['belay', 'kubearmor']) {
       const value = namespace?.annotations.get(`${prefix}-${of}-posture`);

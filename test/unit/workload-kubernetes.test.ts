@@ -122,6 +122,14 @@ describe('the workloads of a node', () => {
     expect(of({}, { ...OPTIONS, exempt })[2].enforcement).toBe('disabled');
   });
 
+  it('have the posture for unknown pods while nobody has told of their namespace', () => {
+    const block = { file: 'block', network: 'block', capabilities: 'block' };
+    expect(of({}, { ...OPTIONS, unknown: 'block' })[2].postures).toEqual(block);
+    expect(of({})[2].postures).toEqual(AUDIT);
+    const namespaces = new Map([['shop', { annotations: new Map() }]]);
+    expect(of({ namespaces }, { ...OPTIONS, unknown: 'block' })[2].postures).toEqual(AUDIT);
+  });
+
   it('start nothing in unknown pods where the posture is block', () => {
     expect(of({})[0].policies).toEqual([]);
     expect(of({}, { ...OPTIONS, unknown: 'block' })[0].policies?.[0].rules).toHaveLength(1);
