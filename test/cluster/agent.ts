@@ -1,16 +1,41 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AlertRecord, BelayRecord } from '../../agent/event/record.js';
 import { eventually, PROJECT, quote } from '../kernel/harness.js';
 import type { Machine } from './machine.js';
+
+/** A line of the agent's log, and what some of them have. */
+export interface Said {
+  /** ms, by the node's clock. */
+  readonly time: number;
+  readonly msg: string;
+  readonly policies?: number;
+  readonly workloads?: number;
+}
+
+/** The JSON lines of a file that grows; what else is in it is passed over. Each is read once. */
+class Lines<T> {
+  #read = 0;
+  readonly #all: T[] = [];
+
+  of(path: string): readonly T[] {
+    if (!existsSync(path) || statSync(path).size === this.#read) return this.#all;
+    const bytes = readFileSync(path).subarray(this.#read);
+    const whole = bytes.subarray(0, bytes.lastIndexOf(0x0a) + 1);
+    this.#read += whole.length;
+    for (const line of whole.toString('utf8').split('\n'))
+      if (line.startsWith('{')) this.#all.push(JSON.parse(line));
+    return this.#all;
+  }
+}
 
 /** `belay agent --kubernetes` on the node. What it has written stays when it ends, and so does what it pinned. */
 export class Agent {
   readonly #machine: Machine;
   readonly #flags: readonly string[];
   #pid: string | undefined;
-  #read = 0;
-  readonly #records: BelayRecord[] = [];
+  readonly #records = new Lines<BelayRecord>();
+  readonly #said = new Lines<Said>();
 
   constructor(machine: Machine, node: string, kubeconfig: string) {
     this.#machine = machine;
@@ -30,6 +55,11 @@ export class Agent {
   /** Starts it and waits until it enforces. */
   async start(flags: readonly string[] = []): Promise<void> {
     await this.launch(flags);
+    await this.ready();
+  }
+
+  /** Waits until the one that was launched enforces. */
+  async ready(): Promise<void> {
     await eventually(
       'the agent is ready',
       () => existsSync(join(this.#machine.results, 'ready')) || undefined,
@@ -76,16 +106,14 @@ export class Agent {
     return existsSync(path) ? readFileSync(path, 'utf8') : '';
   }
 
+  /** The same, what it has said in its log. */
+  said(): readonly Said[] {
+    return this.#said.of(join(this.#machine.results, 'agent.log'));
+  }
+
   /** Every record so far, of all its lives. */
   records(): readonly BelayRecord[] {
-    const path = join(this.#machine.results, 'events.jsonl');
-    if (!existsSync(path)) return this.#records;
-    const bytes = readFileSync(path).subarray(this.#read);
-    const whole = bytes.subarray(0, bytes.lastIndexOf(0x0a) + 1);
-    this.#read += whole.length;
-    for (const line of whole.toString('utf8').split('\n'))
-      if (line !== '') this.#records.push(JSON.parse(line));
-    return this.#records;
+    return this.#records.of(join(this.#machine.results, 'events.jsonl'));
   }
 
   alerts(wanted: (alert: AlertRecord) => boolean = () => true): AlertRecord[] {

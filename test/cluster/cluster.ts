@@ -261,9 +261,8 @@ export class Cluster {
   async ended(name: string, namespace?: string): Promise<ReadonlyMap<string, V1ContainerStatus>> {
     const over = ({ state }: V1ContainerStatus) =>
       state?.terminated !== undefined || state?.waiting?.reason === 'CreateContainerError';
-    const pod = await this.when(name, namespace, 'ends', ({ status }) =>
-      status?.containerStatuses?.every(over),
-    );
+    const ends = ({ status }: V1Pod) => status?.containerStatuses?.every(over);
+    const pod = await this.when(name, namespace, 'ends', ends, 900);
     return new Map(pod.status?.containerStatuses?.map((status) => [status.name, status]));
   }
 

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { KubernetesObjectApi, PatchStrategy } from '@kubernetes/client-node';
+import { type KubernetesObject, KubernetesObjectApi, PatchStrategy } from '@kubernetes/client-node';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { NodeEnforcementStatus } from '../../agent/policy/schema/node-enforcement.js';
+import type { PolicyStatus } from '../../agent/policy/schema/policies.js';
 import { eventually } from '../kernel/harness.js';
 import { Cluster, clusterPrograms, NODE } from './cluster.js';
 
@@ -38,8 +40,26 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
     await cluster.core.deleteCollectionNamespacedPod({ namespace: 'default' });
   });
 
-  const apply = (object: ReturnType<typeof denies>) =>
-    objects.patch(object, undefined, undefined, 'test', true, PatchStrategy.ServerSideApply);
+  const apply = (object: ReturnType<typeof denies>, as = 'test') =>
+    objects.patch(object, undefined, undefined, as, true, PatchStrategy.ServerSideApply);
+
+  /** How reading a file in a pod's container ended: by `cat`, for what the API server tells of. */
+  const reading = async (path: string, pod: string, namespace: string) => {
+    const { status, output } = await cluster.exec(pod, ['cat', path], { namespace });
+    return status === 0 ? 'read' : /Permission denied/.test(output) ? 'denied' : output;
+  };
+  const becomes = (how: 'read' | 'denied', path: string, pod: string, namespace: string) =>
+    eventually(
+      `${path} is ${how}`,
+      async () => (await reading(path, pod, namespace)) === how || undefined,
+      120_000,
+    );
+
+  /** Waits until the pods' first act is forbidden. */
+  async function forbidden(): Promise<void> {
+    await apply(denies('secret', 'default', '/secret'));
+    await known('WorkloadPolicy', 'secret', 'default');
+  }
 
   /** Of pods that were started in bursts of `burst`: how each one's first act ended; `refused` before it had one. */
   async function outcomes(prefix: string, burst: number, namespace = 'default'): Promise<string[]> {
@@ -64,12 +84,12 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
   });
 
   it(`denies the first act of each of ${PODS} pods, one after another`, async () => {
-    await apply(denies('secret', 'default', '/secret'));
-    await eventually('the policy is known', () => known('secret'), 60_000);
+    await forbidden();
     expect(new Set(await outcomes('single', 1))).toEqual(new Set([String(DENIED)]));
   }, 3600_000);
 
   it(`denies the first act of each of ${PODS} pods, in bursts`, async () => {
+    await forbidden();
     expect(new Set(await outcomes('burst', 10))).toEqual(new Set([String(DENIED)]));
   }, 3600_000);
 
@@ -88,7 +108,7 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
         },
       }),
     );
-    await eventually('the policy is known', () => known('everywhere'), 60_000);
+    await known('ClusterWorkloadPolicy', 'everywhere');
     for (let i = 0; i < 5; i++) {
       const namespace = `marked-${i}`;
       await cluster.namespace(namespace);
@@ -100,11 +120,15 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
   }, 600_000);
 
   it('lets no first act succeed while agents are killed and started all the time', async () => {
+    await forbidden();
     let storming = true;
     let kills = 0;
     const storm = (async () => {
       while (storming) {
-        await sleep(Math.random() * 30_000);
+        // in turns while it enforces, long enough for pods to be known, and while it is about to
+        const enforces = kills % 2 === 0;
+        if (enforces) await cluster.agent.ready();
+        await sleep(Math.random() * (enforces ? 60_000 : 20_000));
         await cluster.agent.kill();
         kills++;
         await sleep(Math.random() * 2000);
@@ -164,6 +188,46 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
     await eventually('it is not', async () => /root:/.test(await reads('/etc/passwd')) || undefined, 120_000);
   }, 3600_000);
 
+  it('tells of each policy what is so', async () => {
+    const [PASSWD, GROUP] = ['/etc/passwd', '/etc/group'];
+    const namespace = 'truth';
+    await cluster.namespace(namespace);
+    /** Of what the status says of the present version: its conditions, and on how many nodes it is in force. */
+    const says = (wanted: Readonly<Record<string, string>>) =>
+      eventually(
+        `the status says ${JSON.stringify(wanted)}`,
+        async () => {
+          const { metadata, status } = await read('WorkloadPolicy', 'truth', namespace);
+          const said: Record<string, string> = { nodes: status?.enforced as string };
+          for (const { type, status: truth } of status?.conditions ?? []) said[type] = truth;
+          const present = status?.observedGeneration === metadata?.generation;
+          if (present && Object.entries(wanted).every(([name, value]) => said[name] === value)) return true;
+          await sleep(500);
+          return undefined;
+        },
+        180_000,
+      );
+    await apply(denies('truth', namespace, PASSWD));
+    await says({ Accepted: 'True', Enforced: 'Unknown', nodes: '0/0' });
+    await cluster.pod('one', { namespace });
+    await says({ Accepted: 'True', Enforced: 'True', Degraded: 'False', nodes: '1/1' });
+    // no `eventually`: what is said to be in force is
+    expect(await reading(PASSWD, 'one', namespace)).toBe('denied');
+    await apply(denies('truth', namespace, GROUP));
+    await says({ Accepted: 'True', Enforced: 'True', nodes: '1/1' });
+    expect(await reading(GROUP, 'one', namespace)).toBe('denied');
+    expect(await reading(PASSWD, 'one', namespace)).toBe('read');
+    const exploding = { matchPatterns: [{ pattern: `/**/*a${'?'.repeat(30)}` }] };
+    await apply({ ...denies('truth', namespace, ''), spec: { file: exploding } } as never);
+    await says({ Accepted: 'False', Enforced: 'False', nodes: '0/1' });
+    expect(await reading(GROUP, 'one', namespace)).toBe('denied');
+    await apply(denies('truth', namespace, PASSWD));
+    await says({ Accepted: 'True', Enforced: 'True', nodes: '1/1' });
+    expect(await reading(PASSWD, 'one', namespace)).toBe('denied');
+    await cluster.remove('one', namespace);
+    await says({ Accepted: 'True', Enforced: 'Unknown', nodes: '0/0' });
+  }, 1200_000);
+
   it(`takes ${POLICIES} policies in ${NAMESPACES} namespaces at once, in bounded memory`, async () => {
     const before = await resident();
     const all = Array.from({ length: POLICIES }, (_, i) =>
@@ -182,31 +246,25 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
         await cluster.pod('crowded', { namespace });
       }),
     );
-    await Promise.all(all.map(apply));
+    for (let i = 0; i < POLICIES; i += 50) await Promise.all(all.slice(i, i + 50).map((each) => apply(each)));
     const wanted = new Set([0, NAMESPACES - 1]);
     await eventually(
       'all are known, and those that reach a pod here are told to be in force',
       async () => {
-        const status = await nodeStatus();
+        const { status } = await read('NodeEnforcement', NODE);
         const here = all.filter((_, i) => wanted.has(i % NAMESPACES)).length;
         // besides those of the tests before
-        return status.policies >= POLICIES && Object.keys(status.enforced ?? {}).length >= here
-          ? true
-          : undefined;
+        const told = Object.keys(status?.enforced ?? {}).length;
+        if (Number(status?.policies) >= POLICIES && told >= here) return true;
+        await sleep(1000);
+        return undefined;
       },
       300_000,
     );
     for (const i of wanted) {
       const namespace = `crowd-${i}`;
       await apply(denies('p-last', namespace, '/etc/passwd'));
-      await eventually(
-        'the last is in force',
-        async () => {
-          const { output } = await cluster.exec('crowded', ['cat', '/etc/passwd'], { namespace });
-          return output.includes('denied') || undefined;
-        },
-        120_000,
-      );
+      await becomes('denied', '/etc/passwd', 'crowded', namespace);
     }
     const after = await resident();
     console.log(`resident: ${before} MiB before, ${after} MiB with ${POLICIES} policies`);
@@ -214,36 +272,43 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
   }, 1800_000);
 
   it('enforces what was written last, whoever wrote', async () => {
-    await cluster.pod('contended', { namespace: 'crowd-0' });
+    await cluster.namespace('contention');
+    await cluster.pod('contended', { namespace: 'contention' });
     const paths = ['/etc/passwd', '/etc/group', '/etc/hostname', '/etc/hosts'];
-    for (let round = 0; round < 10; round++) {
-      await Promise.all(paths.map((path) => apply(denies('contended', 'crowd-0', path))));
-    }
-    cluster.kubectl(['delete', 'workloadpolicy', '-n', 'crowd-0', 'p-last']);
-    await apply(denies('contended', 'crowd-0', '/etc/group'));
-    const read = async (path: string) =>
-      (await cluster.exec('contended', ['cat', path], { namespace: 'crowd-0' })).output;
-    await eventually(
-      'the last holds',
-      async () => /denied/.test(await read('/etc/group')) || undefined,
-      60_000,
-    );
-    for (const path of ['/etc/passwd', '/etc/hostname', '/etc/hosts']) {
-      await eventually('no other does', async () => !/denied/.test(await read(path)) || undefined, 60_000);
-    }
+    // each a field manager of its own, which takes the field from the others; a write that comes too late is refused
+    const write = (path: string) =>
+      apply(denies('contended', 'contention', path), `writer-of${path.replaceAll('/', '-')}`).catch(
+        (error) => {
+          if (error.code !== 409) throw error;
+        },
+      );
+    for (let round = 0; round < 10; round++) await Promise.all(paths.map(write));
+    await apply(denies('contended', 'contention', '/etc/group'), 'the-last');
+    await becomes('denied', '/etc/group', 'contended', 'contention');
+    for (const path of ['/etc/passwd', '/etc/hostname', '/etc/hosts'])
+      await becomes('read', path, 'contended', 'contention');
   }, 600_000);
 
-  const nodeStatus = async () => {
-    const { items } = JSON.parse(cluster.kubectl(['get', 'nodeenforcements', '-o', 'json']));
-    return items.find(({ metadata }: { metadata: { name: string } }) => metadata.name === NODE).status;
-  };
+  /** Of an object of Belay's kinds, with its metadata. */
+  const read = async (kind: string, name: string, namespace?: string) =>
+    (await objects.read({
+      apiVersion: 'security.belay.dev/v1',
+      kind,
+      metadata: { name, namespace: namespace as string },
+    })) as KubernetesObject & { readonly status?: PolicyStatus & NodeEnforcementStatus };
 
-  /** Whether the agent has this policy: it tells of those that reach nothing in numbers only. */
-  const known = async (name: string) => {
-    const kind = name === 'everywhere' ? 'clusterworkloadpolicies' : 'workloadpolicies';
-    const policy = JSON.parse(cluster.kubectl(['get', kind, name, '-o', 'json']));
-    return policy.status?.observedGeneration === policy.metadata.generation || undefined;
-  };
+  /** Waits until the agent has this policy: of those that reach nothing it tells in numbers only. */
+  const known = (kind: string, name: string, namespace?: string) =>
+    eventually(
+      `the policy ${name} is known`,
+      async () => {
+        const { metadata, status } = await read(kind, name, namespace);
+        if (status?.observedGeneration === metadata?.generation) return true;
+        await sleep(500);
+        return undefined;
+      },
+      120_000,
+    );
 
   /** Of the agent, in MiB, its programs' shared pages included. */
   const resident = async () => {
