@@ -319,6 +319,20 @@ static __always_inline void take_program(struct scratch *s, struct task_struct *
 	who->program_length = store_name(s, who->program, &who->flags);
 }
 
+/* Whether a task is in a cgroup directly below a pod's. */
+static __always_inline bool is_containers(struct task_struct *task)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp), *above = CGROUP_ABOVE(cgroup);
+	struct binding *pod;
+	u64 id;
+
+	if (!above)
+		return false;
+	id = BPF_CORE_READ(above, kn, id);
+	pod = bpf_map_lookup_elem(&cgroups, &id);
+	return pod && pod->flags & BINDING_POD;
+}
+
 /* A look at all tasks has met this one: neither its workload's number nor its mounts may be given up. */
 static __always_inline void mark(struct settings *set, struct subject *who)
 {
@@ -351,10 +365,12 @@ int adopt(struct bpf_iter__task *ctx)
 		return 0;
 	if (!BPF_CORE_READ(ctx->meta, seq_num))
 		note_agent(set);
-	if (BPF_CORE_READ(task, tgid) == 1 && !host_mounts) {
+	if (BPF_CORE_READ(task, tgid) == 1 && !host_root) {
 		ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
-		if (ns)
+		if (ns) {
 			host_mounts = mounts_id(ns);
+			host_root = (u64)BPF_CORE_READ(task, fs, root.mnt, mnt_sb);
+		}
 	}
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return 0;
@@ -382,6 +398,11 @@ int adopt(struct bpf_iter__task *ctx)
 	m = real_mount(BPF_CORE_READ(exe, f_path.mnt));
 	exe_ns = BPF_CORE_READ(m, mnt_ns);
 	if (exe_ns != ns && exe_ns && (u64)exe_ns < (u64)-4096 && mounts_id(exe_ns) == host_mounts)
+		return 0;
+	/* Or it has not gone inside yet: its "/" is the node's, and by that no name would be the container's. It runs a copy
+	 * of itself (see bprm_creds_for_exec), or its own program where that is in no mount namespace of its own so far. */
+	if ((u64)BPF_CORE_READ(task, fs, root.mnt, mnt_sb) == host_root &&
+	    (mounts_nowhere(m) || (mounts_id(ns) == host_mounts && is_containers(task))))
 		return 0;
 	s = take_scratch();
 	if (!s)

@@ -17,6 +17,7 @@
 /* Set by the agent before loading. */
 const volatile bool has_rdonly_cast; /* the bpf_rdonly_cast kfunc exists (6.2) */
 u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written by the first look at all tasks */
+u64 host_root; /* the super block of what its first program calls "/" */
 /* the programs run on the functions of security/security.c, as fmod_ret, since BPF is no active security module. Storage
  * of inodes and sockets is out of their reach there. */
 const volatile bool through_security;

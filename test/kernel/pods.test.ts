@@ -188,6 +188,31 @@ describe('a pod that is known before its cgroups', () => {
     expect(answers).toEqual(Array(200).fill('EACCES'));
   });
 
+  it('is judged from then on also where the agent looks at all tasks while the runtime goes in', async () => {
+    const root = join(T, 'root');
+    mkdirSync(join(root, T), { recursive: true });
+    execFileSync('mount', ['-t', 'tmpfs', 'root', root]);
+    mkdirSync(join(root, T), { recursive: true });
+    writeFileSync(join(root, SECRET), '');
+    execFileSync('cp', [ACT, join(root, 'act')]);
+    try {
+      const uid = newUid();
+      pods.set(uid, pod(uid));
+      tell();
+      const wait = join(T, 'go');
+      const words = ['-cgroup', `${containerCgroup(uid)}/cgroup.procs`, '-runtime', root, wait];
+      const entrypoint = execute(ACT, [...words, 'read', SECRET], { encoding: 'utf8' });
+      await eventually('the runtime', () => existsSync(`${wait}.ready`) || undefined);
+      const other = newUid();
+      pods.set(other, pod(other));
+      tell();
+      writeFileSync(wait, '');
+      expect((await entrypoint).stdout.trim()).toBe('EACCES');
+    } finally {
+      execFileSync('umount', ['-l', root]);
+    }
+  });
+
   it('may be a static one, whose uid is a digest', () => {
     const uid = '0123456789abcdef0123456789abcdef';
     pods.set(uid, pod(uid));
