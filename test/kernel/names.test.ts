@@ -51,6 +51,26 @@ afterAll(async () => {
   expect(await belay.stop()).toBe(0);
 });
 
+/** An empty file system of 16 MiB: a boot sector, two tables of 32 sectors, a root of 512 entries, clusters of 2 KiB. */
+function fat16(): Buffer {
+  const image = Buffer.alloc(16 << 20);
+  image.set([0xeb, 0x3c, 0x90]);
+  for (const [at, value] of [
+    [11, 512], // bytes of a sector
+    [14, 1], // sectors before the tables
+    [17, 512],
+    [19, image.length / 512],
+    [22, 32],
+    [510, 0xaa55],
+  ] as const)
+    image.writeUInt16LE(value, at);
+  image[13] = 4; // sectors of a cluster
+  image[16] = 2;
+  image[21] = 0xf8; // a disk
+  for (const table of [1, 33]) image.set([0xf8, 0xff, 0xff, 0xff], table * 512);
+  return image;
+}
+
 const enforce = (spec: string) => belay.enforce(policy('names', spec));
 const denied = (object: string) => belay.alert((a) => a.object.path === object);
 
@@ -102,8 +122,9 @@ it('a component of more than 255 bytes is denied where any rule could apply', as
   // that file system counts characters
   const name = '€'.repeat(120);
   folder('fat');
-  const script = `modprobe -a loop vfat nls_utf8 && truncate -s 16M ${T}/fat.img && busybox mkfs.vfat ${T}/fat.img &&
-    mount -o loop,utf8 ${T}/fat.img ${T}/fat && touch ${T}/fat/${name} ${T}/fat/short`;
+  writeFileSync(`${T}/fat.img`, fat16());
+  const script = `modprobe -a loop vfat nls_cp437 nls_ascii && mount -o loop,utf8 -t vfat ${T}/fat.img ${T}/fat &&
+    touch ${T}/fat/${name} ${T}/fat/short`;
   execFileSync('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'inherit'] });
   try {
     await enforce('file: {matchPaths: [{path: /none}]}');
