@@ -178,7 +178,17 @@ const allowed = (pod: string, rules: string) =>
     'KubeArmorPolicy',
     pod,
   );
-const FEW = 'file: {matchPaths: [{path: /etc/passwd}]}';
+/** And what programs need to run at all. */
+const FEW = `file: {matchPaths: [{path: /etc/passwd}], matchDirectories: [${[
+  '/bin/',
+  '/usr/',
+  '/lib/',
+  '/lib64/',
+  '/dev/',
+  '/proc/',
+]
+  .map((dir) => `{dir: ${dir}, recursive: true}`)
+  .join(', ')}]}`;
 const CURLS_TCP = 'network: {matchProtocols: [{protocol: tcp, fromSource: [{path: /usr/bin/curl}]}]}';
 const CURL = 'curl -s --max-time 20 http://127.0.0.1/';
 const READS = 'cat /etc/hostname';
@@ -195,7 +205,12 @@ export const SETTINGS: readonly NodeCase[] = [
       ...{ posture, policies: [allowed('plain', FEW)] },
       steps: [posture === 'block' ? denied('plain', READS) : passes('plain', READS)],
       alerts: [
-        { policy: POSTURE, pod: 'plain', verdict: posture === 'block' ? 'Denied' : 'Passed', resource: /./ },
+        {
+          policy: POSTURE,
+          pod: 'plain',
+          verdict: posture === 'block' ? 'Denied' : 'Passed',
+          resource: '/etc/hostname',
+        },
       ],
     },
     {
