@@ -1,8 +1,12 @@
 import {
   appendFileSync,
+  closeSync,
+  mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   statSync,
   truncateSync,
@@ -185,6 +189,33 @@ describe('room', () => {
     for (let i = 0; i < 50; i++) spool.offer('express', entryOf(`q${i}`, 'quiet', 'x'.repeat(1000)));
     spool.commit();
     expect(drain(spool).filter((id) => id.startsWith('q'))).toHaveLength(50);
+  });
+
+  test('for another file may be wanting: what finds none is counted, and nothing else is written to', () => {
+    const spool = open(1 << 20);
+    const offer = (from: number, to: number) => {
+      for (let i = from; i < to; i++) {
+        spool.offer('express', entryOf(`e${i}`, 'a', 'x'.repeat(1000)));
+        spool.commit();
+      }
+    };
+    const next = join(directory, 'express-000000000001.seg');
+    mkdirSync(next);
+    offer(0, 100);
+    const other = join(directory, 'other');
+    writeFileSync(other, 'of somebody else');
+    // takes the lowest number that is free
+    const fd = openSync(other, 'r+');
+    offer(100, 120);
+    expect(spool.error?.message).toContain('EISDIR');
+    rmdirSync(next);
+    offer(120, 150);
+    closeSync(fd);
+    expect(readFileSync(other, 'utf8')).toBe('of somebody else');
+    expect(spool.error).toBeUndefined();
+    const kept = drain(spool);
+    expect(kept.slice(-30)).toEqual(Array.from({ length: 30 }, (_, i) => `e${120 + i}`));
+    expect(kept.length + spool.dropped).toBe(150);
   });
 
   test('comes back as segments are done', () => {

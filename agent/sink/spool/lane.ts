@@ -114,9 +114,8 @@ export class Lane {
     const [oldest = 0] = this.#sizes.keys();
     const { segment, offset, skip, index } = cursor ?? this.cursor;
     // segments may be gone that a state speaks of
-    this.#segment = Math.max(this.#segment, segment);
     this.#written = Math.max(this.#written, index);
-    this.#open();
+    this.#open(Math.max(this.#segment, segment));
     if (segment < oldest) this.cursor = { segment: oldest, offset: 0, skip: 0, index };
     else if (offset > (this.#sizes.get(segment) ?? 0))
       this.cursor = { segment, offset: this.#sizes.get(segment) ?? 0, skip: 0, index };
@@ -165,14 +164,16 @@ export class Lane {
 
   #roll(): void {
     fdatasyncSync(this.#fd);
-    closeSync(this.#fd);
-    this.#segment++;
-    this.#open();
+    const full = this.#fd;
+    this.#open(this.#segment + 1);
+    closeSync(full);
   }
 
-  #open(): void {
-    this.#fd = openSync(this.#path(this.#segment), constants.O_RDWR | constants.O_CREAT, 0o600);
-    if (!this.#sizes.has(this.#segment)) this.#sizes.set(this.#segment, 0);
+  /** Writes to that segment from now on; if it cannot be opened, to the one before. */
+  #open(segment: number): void {
+    this.#fd = openSync(this.#path(segment), constants.O_RDWR | constants.O_CREAT, 0o600);
+    this.#segment = segment;
+    if (!this.#sizes.has(segment)) this.#sizes.set(segment, 0);
   }
 
   /** Brings what was written to the disk, in the background. */
