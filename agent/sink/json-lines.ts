@@ -1,42 +1,90 @@
-import { createWriteStream, type WriteStream } from 'node:fs';
+import { closeSync, createWriteStream, fstatSync, openSync, readSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import type { BelayRecord } from '../event/record.js';
 
 /** Lines that may wait for a slow reader before more are counted instead of kept. */
 const MAX_WAITING_BYTES = 64 << 20;
+/** After which a file that could not be written to is opened again. */
+const RETRY_MS = 1000;
 
-/** One JSON object per line, to a file (appended) or standard output. */
+/** One JSON object per line, to a file (appended) or standard output. What cannot be written is counted. */
 export class JsonLines {
-  readonly #out: Writable;
-  readonly #file: WriteStream | undefined;
+  readonly #target: string;
+  #out: Writable;
   #dropped = 0;
+  /** Why it cannot be written to now, and when to try again. */
   #error: Error | undefined;
+  #retryAt = 0;
+  #lastError: Error | undefined;
+  readonly #written = (error?: Error | null) => {
+    if (error) this.#dropped++;
+  };
 
   /** @param target a path, or `-` for standard output */
   constructor(target: string) {
-    this.#file = target === '-' ? undefined : createWriteStream(target, { flags: 'a', mode: 0o640 });
-    this.#out = this.#file ?? process.stdout;
-    this.#out.on('error', (error) => {
-      this.#error = error;
+    this.#target = target;
+    this.#out = this.#open();
+  }
+
+  get #isFile(): boolean {
+    return this.#target !== '-';
+  }
+
+  #open(): Writable {
+    const out = this.#isFile ? createWriteStream(this.#target, { flags: 'a', mode: 0o640 }) : process.stdout;
+    out.on('error', (error) => {
+      this.#error = this.#lastError = error;
+      this.#retryAt = performance.now() + RETRY_MS;
     });
+    if (this.#isFile && endsInLine(this.#target)) out.write('\n');
+    return out;
   }
 
   write(record: BelayRecord): void {
+    if (this.#error && this.#isFile && performance.now() >= this.#retryAt) {
+      this.#error = undefined;
+      this.#out = this.#open();
+    }
     if (this.#error || this.#out.writableLength > MAX_WAITING_BYTES) {
       this.#dropped++;
       return;
     }
-    this.#out.write(`${JSON.stringify(record)}\n`);
+    this.#out.write(`${JSON.stringify(record)}\n`, this.#written);
   }
 
   /** Records that were not written since last asked, and why if that is known. */
   takeDropped(): { dropped: number; error: Error | undefined } {
-    const dropped = this.#dropped;
+    const taken = { dropped: this.#dropped, error: this.#lastError };
     this.#dropped = 0;
-    return { dropped, error: this.#error };
+    this.#lastError = this.#error;
+    return taken;
   }
 
   async close(): Promise<void> {
-    if (this.#file && !this.#error) await new Promise<void>((resolve) => this.#file?.end(resolve));
+    if (this.#isFile && !this.#error)
+      await new Promise<void>((resolve) => {
+        this.#out.end(resolve);
+        // instead of the end
+        this.#out.once('error', () => resolve());
+      });
+  }
+}
+
+/** Whether what was written last to a file was cut off. */
+function endsInLine(path: string): boolean {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch {
+    return false; // there is none yet
+  }
+  try {
+    const stat = fstatSync(fd);
+    const last = Buffer.alloc(1);
+    return (
+      stat.isFile() && stat.size > 0 && readSync(fd, last, 0, 1, stat.size - 1) === 1 && last[0] !== 0x0a
+    );
+  } finally {
+    closeSync(fd);
   }
 }
