@@ -15,7 +15,7 @@ const ENUMS = [
 const STRUCTS = ['event', 'workload', 'fold', 'set_header', 'rule', 'decision', 'entry', 'original', 'root_key', 'settings',
   'binding', 'subject', 'receiver', 'pod_uid', 'container_id', 'cgroup_path', 'child', 'credentials', 'credentials_change',
 ];
-const LIMITS = ['workloads', 'folds', 'arena', 'pods', 'containers'];
+const LIMITS = ['workloads', 'folds', 'arena', 'pods', 'containers', 'cgroup_paths'];
 
 function sizeOf(id) {
   const t = byId.get(id);

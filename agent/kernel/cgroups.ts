@@ -102,12 +102,19 @@ export class CgroupBinder {
     if (where.kind === 'pod') return this.#kernel.announcedPods().get(where.uid);
     if ('id' in where) return this.#kernel.announcedContainers().get(where.id) || undefined;
     if (where.kind !== 'cgroup') return undefined;
+    // also of a cgroup that is not there: it may have been since, and what happened there is still to be told
+    const announced = this.#kernel.announcedOwner(below(where.path));
     const id = cgroupId(where.path);
-    return (id === undefined ? undefined : this.#kernel.bindingOf(id)?.workload) || undefined;
+    return announced || (id === undefined ? undefined : this.#kernel.bindingOf(id)?.workload) || undefined;
   }
 
   /** Takes back what an agent before this one announced and nobody claims. */
   forgetOthers(): void {
+    const paths = new Set(
+      [...this.#claims.values()].flatMap(({ where }) => (where.kind === 'cgroup' ? below(where.path) : [])),
+    );
+    for (const path of this.#kernel.announcedCgroups().keys())
+      if (!paths.has(path)) this.#kernel.withdrawCgroup(path);
     for (const uid of this.#kernel.announcedPods().keys())
       if (!this.#claims.has(`pod:${uid}`)) this.#kernel.withdrawPod(uid);
     for (const id of this.#kernel.announcedContainers().keys())

@@ -239,6 +239,15 @@ export class Kernel {
     this.#native.delete('cgroup_paths', cgroupPath(path));
   }
 
+  announcedCgroups(): Map<string, number> {
+    return this.#announced('cgroup_paths', maps.cgroup_paths.keySize);
+  }
+
+  /** Whose a cgroup of this path will be, or is. */
+  announcedOwner(path: string): number | undefined {
+    return this.#native.lookup('cgroup_paths', cgroupPath(path))?.readUInt32LE(0);
+  }
+
   /** Cgroups that are named after this pod will be the workload's the moment they are made. */
   announcePod(uid: string, workload: number): void {
     this.#native.update('pods', text(uid, maps.pods.keySize), u32(workload));
@@ -272,7 +281,7 @@ export class Kernel {
       const key = keys.subarray(at, at + size);
       const value = this.#native.lookup(map, key)?.readUInt32LE(0);
       const end = key.indexOf(0);
-      if (value !== undefined) all.set(key.toString('latin1', 0, end < 0 ? size : end), value);
+      if (value !== undefined) all.set(key.toString('utf8', 0, end < 0 ? size : end), value);
     }
     return all;
   }
@@ -319,7 +328,8 @@ export class Kernel {
 
   /** Numbers that an agent before this one gave to workloads. */
   usedBefore(): ReadonlySet<number> {
-    const used = new Set([...this.announcedPods().values(), ...this.announcedContainers().values()]);
+    const announced = [this.announcedCgroups(), this.announcedPods(), this.announcedContainers()];
+    const used = new Set(announced.flatMap((owners) => [...owners.values()]));
     for (const cgroup of this.boundCgroups()) used.add(this.bindingOf(cgroup)?.workload ?? 0);
     for (let id = 1; id < maps.workloads.entries; id++) {
       if (this.#word(id, W.fields.set.offset) || this.#word(id, W.fields.round.offset)) used.add(id);

@@ -266,6 +266,35 @@ describe('the agent', () => {
     await eventually('no program is left', () => (attached() === 0 ? true : undefined), 60_000);
   });
 
+  it('that starts tells by its name of a workload that came and went while no agent was there, and forgets those that are no more', async () => {
+    const pin = '/sys/fs/bpf/gone';
+    const gone = cgroup('gone');
+    const policies = { 'policy.yaml': BOTH };
+    const flags = ['--pin', pin];
+    const first = await Belay.start({
+      workloads: [...WORKLOADS, workload('gone', gone)],
+      policies,
+      flags,
+    });
+    await first.stop('SIGKILL');
+    mkdirSync(coming);
+    expect(
+      execFileSync(ACT, ['-cgroup', `${coming}/cgroup.procs`, '-become', 'read', SECRET], {
+        encoding: 'utf8',
+      }),
+    ).toBe('EACCES\n');
+    await removeCgroup(coming);
+    const next = await Belay.start({ workloads: WORKLOADS, policies, flags });
+    await next.alert((a) => a.pod === 'coming' && a.object.path === SECRET);
+    makeCgroup(gone);
+    const inside = inCgroup(gone);
+    expect(await inside.do('read', SECRET)).toBe('ok');
+    await inside.close();
+    await removeCgroup(gone);
+    await next.stop();
+    rmSync(pin, { recursive: true });
+  });
+
   it('that is killed leaves enforcement in force where it is pinned, and the next one goes on', async () => {
     const pin = '/sys/fs/bpf/belay';
     const options = { workloads: WORKLOADS, policies: { 'policy.yaml': BOTH }, flags: ['--pin', pin] };
