@@ -67,6 +67,10 @@ test-stays: build ## kills, upgrades and a flood of an agent at work, in full nu
 	@test/vm/suite -t 40000 -e BELAY_KILLS=$(or $(KILLS),1000) -e BELAY_UPGRADES=$(or $(UPGRADES),100) \
 	  -e BELAY_FLOOD=$(or $(FLOOD),10000000) $(or $(KERNEL),6.12) -- stays
 
+chaos: build ## minutes of random trouble for an agent at work (BELAY_CHAOS_SEED= BELAY_CHAOS_SECONDS= KERNEL=, default 6.12)
+	@test/vm/suite -p chaos -t $$(($${BELAY_CHAOS_SECONDS:-180} + 1800)) -e BELAY_CHAOS_SEED=$${BELAY_CHAOS_SEED:-} \
+	  -e BELAY_CHAOS_SECONDS=$${BELAY_CHAOS_SECONDS:-} $(or $(KERNEL),6.12)
+
 test-cluster: build ## the tests on a real cluster, from KUBEBUILDER_ASSETS: KERNEL=6.1 6.12 … of its node (TESTS=filter)
 	@test/cluster/suite $(or $(KERNEL),6.1) -- $(TESTS)
 
@@ -118,7 +122,7 @@ crds: build ## write deploy/crds from their source, agent/policy/schema
 clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_modules for those)
 	rm -rf build dist native/build $(abi)
 
-.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-stays test-cluster test-delivery test-native-asan fuzz \
+.PHONY: help setup build demo test test-unit test-api test-kernel test-evasion test-stays chaos test-cluster test-delivery test-native-asan fuzz \
   bench bench-scale bench-k8s bench-events vm lint check manifests fmt crds clean
 
 # ---- what is built from what

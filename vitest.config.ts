@@ -3,7 +3,8 @@ import { defineConfig } from 'vitest/config';
 /**
  * `unit` runs anywhere; `api` and `cluster` where Kubernetes' programs are (KUBEBUILDER_ASSETS), `cluster` with its
  * node in a virtual machine; `kernel` loads programs into the running kernel and belongs in a virtual machine
- * (`make test-kernel KERNEL=6.12`), as `evasion` does (`make test-evasion KERNEL=6.12`), where everything is some twenty times slower.
+ * (`make test-kernel KERNEL=6.12`), as `evasion` (`make test-evasion`) and `chaos` (`make chaos`) do, where everything is some
+ * twenty times slower.
  */
 export default defineConfig({
   cacheDir: '.cache/vitest',
@@ -43,6 +44,13 @@ export default defineConfig({
           name: 'evasion',
           include: ['test/evasion/**/*.test.ts'],
           testTimeout: 900_000,
+          hookTimeout: 600_000,
+        },
+      },
+      {
+        test: {
+          name: 'chaos',
+          include: ['test/chaos/**/*.test.ts'],
           hookTimeout: 600_000,
         },
       },

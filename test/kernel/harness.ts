@@ -202,7 +202,12 @@ export class Belay {
   }
 
   get ended(): boolean {
-    return this.#child.exitCode !== null;
+    return this.end !== undefined;
+  }
+
+  /** How it ended: its status, or the signal that ended it. */
+  get end(): number | NodeJS.Signals | undefined {
+    return this.#child.exitCode ?? this.#child.signalCode ?? undefined;
   }
 
   static async start(options: BelayOptions): Promise<Belay> {
