@@ -341,6 +341,7 @@ static __noinline int judge_over(struct scratch *s, struct subject *who, struct 
 {
 	u64 block = (u64)PEEK(dentry, s->object_dentry, d_sb);
 	struct root_key key = { block, s->home };
+	int denied;
 
 	if (PEEK(super_block, block, s_magic) != OVERLAYFS_SUPER_MAGIC || bpf_map_lookup_elem(&roots, &key))
 		return 0;
@@ -348,10 +349,9 @@ static __noinline int judge_over(struct scratch *s, struct subject *who, struct 
 	s->object_mount = 0;
 	make_name(s);
 	s->over = 0;
-	if (!(s->flags & WALK_LOST) && judge(s, who, w))
-		return 1;
+	denied = !(s->flags & WALK_LOST) && judge(s, who, w);
 	s->flags = 0; /* two names, but one entry of the cache: not for it */
-	return 0;
+	return denied;
 }
 
 /* Names the object in s and settles the question about it. Global, as judge is. */

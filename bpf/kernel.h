@@ -186,7 +186,6 @@ struct inet_sock {
 	int uc_index;
 };
 struct inet_sock___bits { unsigned char hdrincl : 1; }; /* until then */
-struct tcp_sock { u8 is_mptcp : 1; };
 struct socket { short type; struct sock *sk; };
 struct unix_sock { struct sock sk; struct path path; };
 struct request_sock { struct sock_common __req_common; };
