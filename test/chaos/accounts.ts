@@ -69,8 +69,8 @@ export function inKernel(): Holdings {
   return all;
 }
 
-/** The descriptors of a process, by what they are. */
-export function descriptors(pid: number): Holdings {
+/** The descriptors of a process, by what they are, but for files below `but`. */
+export function descriptors(pid: number, but: string): Holdings {
   const all: Record<string, number> = {};
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     let to: string;
@@ -79,6 +79,7 @@ export function descriptors(pid: number): Holdings {
     } catch {
       continue; // closed meanwhile
     }
+    if (to.startsWith(`${but}/`)) continue;
     // what it is, without which one
     const what = `descriptor ${to.replace(/\d+/g, '#').replace(/ \(deleted\)$/, '')}`;
     all[what] = (all[what] ?? 0) + 1;

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Belay, eventually, type WorkloadEntry } from '../kernel/harness.js';
 
-const SMALL = '/tmp/small';
+/** Where file systems of little room are. */
+export const SMALL = '/tmp/small';
 
 /** A file system of little room, which can be full. */
 export class SmallDisk {
