@@ -223,6 +223,7 @@ export class Enforcer {
       if (bound !== undefined) this.#drop(key, bound);
     }
     const found = this.#cgroups.refresh();
+    this.#stale ||= this.#kernel.hasManyHomes;
     if (!found && !this.#stale) return;
     this.#kernel.adopt();
     if (!this.#stale) return;

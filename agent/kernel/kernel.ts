@@ -25,6 +25,8 @@ const S = structs.settings.fields;
 const B = structs.binding;
 /** Maps with a key for each of something on the node. */
 const HASHES = ['cgroups', 'cgroup_paths', 'pods', 'containers', 'originals', 'roots', 'homes'] as const;
+/** Mount namespaces that are kept in mind before it is asked which are gone. */
+const FORGOTTEN_LATER = 16;
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
 /** Where events are lost: the rings, and LOST_TO_OTHERS. */
 const LOSSES = [...RINGS.keys(), enums.ring.LOST_TO_OTHERS];
@@ -61,6 +63,8 @@ export class Kernel {
   readonly #pin: string | undefined;
   #rings: NativeRings | undefined;
   #generation = 0;
+  /** Mount namespaces that had tasks or cgroups when that was asked last. */
+  #homes = 0;
   /** Of all workloads together; undefined = what is attached was not looked at yet. */
   #visible: number | undefined;
   #missed = 0;
@@ -343,6 +347,11 @@ export class Kernel {
     this.#workloads.fill(0, workload * W.size, (workload + 1) * W.size);
   }
 
+  /** Whether so many namespaces have come since that some may be gone: containers that start again and again bring one each. */
+  get hasManyHomes(): boolean {
+    return this.#native.keys('homes').length / 8 > this.#homes + FORGOTTEN_LATER;
+  }
+
   /** Forgets the original mounts of namespaces that no task is named by any more. To be called after `adopt`. */
   forgetHomes(): void {
     const homes = this.#native.keys('homes');
@@ -358,6 +367,7 @@ export class Kernel {
       const home = homes.readBigUInt64LE(at);
       if (round !== undefined && round < this.#round && !kept.has(home)) gone.add(home);
     }
+    this.#homes = homes.length / 8 - gone.size;
     if (gone.size === 0) return;
     const O = structs.original.fields;
     const mounts = this.#native.keys('originals');

@@ -179,6 +179,20 @@ describe('cgroups', () => {
     }
   });
 
+  it('that come again and again do not leave all of their mounts behind', async () => {
+    const homes = (): number =>
+      JSON.parse(execFileSync('bpftool', ['-j', 'map', 'dump', 'name', 'homes'], { encoding: 'utf8' }))
+        .length;
+    const before = homes();
+    for (let i = 0; i < 60; i++) {
+      makeCgroup(coming);
+      const words = ['-m', ACT, '-cgroup', `${coming}/cgroup.procs`, '-become', 'read', SECRET];
+      expect(execFileSync('unshare', words, { encoding: 'utf8' })).toBe('EACCES\n');
+      await removeCgroup(coming);
+    }
+    await eventually('mounts that are gone are forgotten', () => homes() < before + 40 || undefined);
+  });
+
   it('below a workload’s are the workload’s', async () => {
     const nested = makeCgroup(join(makeCgroup(join(path, 'nested')), 'deeper'));
     const inside = inCgroup(nested);
