@@ -1,4 +1,4 @@
-import { closeSync, createWriteStream, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, createWriteStream, openSync, readSync, statSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import type { BelayRecord } from '../event/record.js';
 
@@ -70,20 +70,14 @@ export class JsonLines {
   }
 }
 
-/** Whether what was written last to a file was cut off. */
+/** Whether what was written last to a file was cut off. Nothing else is opened: a pipe would take this for its reader. */
 function endsInLine(path: string): boolean {
-  let fd: number;
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat?.isFile() || stat.size === 0) return false;
+  const fd = openSync(path, 'r');
   try {
-    fd = openSync(path, 'r');
-  } catch {
-    return false; // there is none yet
-  }
-  try {
-    const stat = fstatSync(fd);
     const last = Buffer.alloc(1);
-    return (
-      stat.isFile() && stat.size > 0 && readSync(fd, last, 0, 1, stat.size - 1) === 1 && last[0] !== 0x0a
-    );
+    return readSync(fd, last, 0, 1, stat.size - 1) === 1 && last[0] !== 0x0a;
   } finally {
     closeSync(fd);
   }

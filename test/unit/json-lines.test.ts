@@ -1,7 +1,9 @@
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { BelayRecord } from '../../agent/event/record.js';
 import { JsonLines } from '../../agent/sink/json-lines.js';
@@ -45,6 +47,18 @@ describe('a file', () => {
     expect(lines()).toEqual(['{"type": "fail', JSON.stringify(record('there')), '']);
     expect(out.takeDropped().dropped).toBe(0);
     expect(out.takeDropped().error).toBeUndefined();
+  });
+
+  test('that is a pipe waits for whoever reads it', async () => {
+    execFileSync('mkfifo', [path]);
+    const out = new JsonLines(path);
+    out.write(record('a'));
+    await sleep(200);
+    const reader = promisify(execFile)('cat', [path]);
+    await sleep(200);
+    await out.close();
+    expect((await reader).stdout).toBe(`${JSON.stringify(record('a'))}\n`);
+    expect(out.takeDropped().dropped).toBe(0);
   });
 
   test('that still has no room when it is closed keeps nobody waiting', async () => {
