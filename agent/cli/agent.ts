@@ -15,10 +15,11 @@ import { visibilityOf } from '../workload/visibility.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
 import type { ClusterFeed } from './cluster.js';
-import { configHelp, configOptions, type Flags, loadConfig, type Settings, watchConfig } from './config.js';
+import { configHelp, configOptions, type Flags, loadConfig, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
 import { inputFaults } from './inputs.js';
 import { Serving } from './serving.js';
+import type { Settings } from './settings.js';
 import { tell, Wanted } from './wanted.js';
 
 const REFRESH_MS = 1000;

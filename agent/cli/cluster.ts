@@ -15,7 +15,7 @@ import type { Postures } from '../policy/model.js';
 import { containerOfCgroup } from '../workload/cgroup-names.js';
 import { Cri } from '../workload/cri.js';
 import { NodeWorkloads } from '../workload/kubernetes.js';
-import type { Settings } from './config.js';
+import type { Settings } from './settings.js';
 import { VERSION } from './version.js';
 import type { Wanted } from './wanted.js';
 

@@ -5,8 +5,8 @@ import type { Diagnostic } from '../policy/model.js';
 import { readSecret, type Secret } from '../sink/secret.js';
 import type { SinkSettings } from '../sink/settings.js';
 import { readWorkloadsFile } from '../workload/watch.js';
-import type { Settings } from './config.js';
 import { pemFaults } from './pem-faults.js';
+import type { Settings } from './settings.js';
 
 type Inputs = Pick<
   Settings,

@@ -12,7 +12,7 @@ import type {
   WorkloadView,
 } from '../serve/node-view.js';
 import type { ClusterFeed } from './cluster.js';
-import type { Settings } from './config.js';
+import type { Settings } from './settings.js';
 import { VERSION } from './version.js';
 import type { Wanted } from './wanted.js';
 

@@ -1,5 +1,5 @@
 import { unsafe } from '../serve/authenticate.js';
-import type { Settings } from './config.js';
+import type { Settings } from './settings.js';
 
 /** What of the settings for clients does not go together. */
 export function servedWrongly(settings: Settings): string[] {

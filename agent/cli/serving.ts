@@ -15,8 +15,8 @@ import type { NodeView } from '../serve/node-view.js';
 import { serve } from '../serve/server.js';
 import type { SinkStats } from '../sink/sink.js';
 import type { ClusterFeed } from './cluster.js';
-import type { Settings } from './config.js';
 import { NodeState } from './node-state.js';
+import type { Settings } from './settings.js';
 import { VERSION } from './version.js';
 import type { Wanted } from './wanted.js';
 

@@ -9,12 +9,11 @@ import {
   configOptions,
   configSchema,
   type Flags,
-  LIVE_SETTINGS,
   loadConfig,
   readConfig,
-  type Settings,
   watchConfig,
 } from '../../agent/cli/config.js';
+import { LIVE_SETTINGS, type Settings } from '../../agent/cli/settings.js';
 import type { Diagnostic } from '../../agent/policy/model.js';
 
 let directory: string;

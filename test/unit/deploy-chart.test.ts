@@ -3,7 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
-import { configSchema, LIVE_SETTINGS, readConfig } from '../../agent/cli/config.js';
+import { configSchema, readConfig } from '../../agent/cli/config.js';
+import { LIVE_SETTINGS } from '../../agent/cli/settings.js';
 import { schemaFaults } from '../chart/kubernetes-schema.js';
 import { DEPLOY, type Manifest, only, readChartFile, readManifests, renderChart } from '../chart/render.js';
 

@@ -34,7 +34,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with get .Values.config "listenAddress" }}{{ regexFind "[0-9]+$" . }}{{ end }}
 {{- end }}
 
-{{- /* Settings that an agent takes from its file while it runs; agent/cli/config.ts says which. */ -}}
+{{- /* Settings that an agent takes from its file while it runs; agent/cli/settings.ts says which. */ -}}
 {{- define "belay.startConfig" -}}
 {{- omit .Values.config "filePosture" "networkPosture" "capabilitiesPosture" "unknownPosture" "visibility" "logLevel" | toYaml }}
 {{- end }}
