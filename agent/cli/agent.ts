@@ -8,6 +8,7 @@ import { Kernel } from '../kernel/kernel.js';
 import { kernelTrouble, unprivileged } from '../kernel/trouble.js';
 import { PolicyDirectory } from '../policy/directory.js';
 import type { Diagnostic, Postures } from '../policy/model.js';
+import { formatsWith } from '../sink/formats/format.js';
 import { JsonLines } from '../sink/json-lines.js';
 import { makeSink } from '../sink/make.js';
 import { Sinks } from '../sink/sinks.js';
@@ -51,12 +52,16 @@ const posturesOf = ({ filePosture, networkPosture, capabilitiesPosture }: Settin
   capabilities: capabilitiesPosture,
 });
 
-async function makeSinks({ sinks, node, spool }: Settings, log: Logger): Promise<Sinks> {
+async function makeSinks(inForce: () => Settings, log: Logger): Promise<Sinks> {
+  const { sinks, node, spool } = inForce();
+  const formats = formatsWith(inForce);
   const onTrouble = (sink: string, trouble: string | undefined) => {
     if (trouble === undefined) log.info({ sink }, 'events reach the sink again');
     else log.warn({ sink, reason: trouble }, 'events do not reach the sink; they wait on disk');
   };
-  const made = await Promise.allSettled(sinks.map((each) => makeSink(each, { node, spool, onTrouble })));
+  const made = await Promise.allSettled(
+    sinks.map((each) => makeSink(each, { node, spool, formats, onTrouble })),
+  );
   const failed = made.find((each) => each.status === 'rejected');
   const all = new Sinks(made.flatMap((each) => (each.status === 'fulfilled' ? each.value : [])));
   if (failed === undefined) return all;
@@ -80,6 +85,8 @@ async function run(flags: Flags): Promise<void> {
     process.exitCode = 1;
     return;
   }
+  let current = settings;
+  const inForce = () => current;
   log.level = settings.logLevel;
   const directory = settings.policies
     ? new PolicyDirectory(settings.policies, posturesOf(settings))
@@ -88,7 +95,7 @@ async function run(flags: Flags): Promise<void> {
   if (firstRead) tell(log, firstRead.diagnostics);
   let sinks: Sinks;
   try {
-    sinks = await makeSinks(settings, log);
+    sinks = await makeSinks(inForce, log);
   } catch (error) {
     log.fatal(error instanceof Error ? error.message : String(error));
     process.exitCode = 1;
@@ -138,7 +145,11 @@ async function run(flags: Flags): Promise<void> {
       cluster?.applied();
     },
   });
-  const serving = new Serving({ settings, kernel, enforcer, wanted, log, sinks, cluster: () => cluster });
+  const serving = new Serving({
+    ...{ settings, kernel, enforcer, wanted, log, sinks },
+    kubeArmor: inForce,
+    cluster: () => cluster,
+  });
   const open: { close(): unknown }[] = [];
   let cluster: ClusterFeed | undefined;
   const events = new EventStream(
@@ -217,6 +228,7 @@ async function run(flags: Flags): Promise<void> {
       settings,
       onDiagnostics: (found) => tell(log, found),
       onChange: ({ settings: now, changed, restart }) => {
+        current = now;
         log.level = now.logLevel;
         if (restart.length > 0) log.warn({ settings: restart }, 'changed settings wait for the next start');
         if (changed.length === 0) return;

@@ -1,5 +1,6 @@
 import { release } from 'node:os';
 import type { Logger } from 'pino';
+import type { KubeArmorSettings } from '../event/kubearmor.js';
 import { EventLog } from '../event/log.js';
 import type { BelayRecord } from '../event/record.js';
 import { loadAddon } from '../kernel/addon.js';
@@ -22,6 +23,8 @@ import type { Wanted } from './wanted.js';
 
 export interface ServingOptions {
   readonly settings: Settings;
+  /** Of those in force. */
+  readonly kubeArmor: () => KubeArmorSettings;
   readonly kernel: Kernel;
   readonly enforcer: Enforcer;
   readonly wanted: Wanted;
@@ -83,7 +86,7 @@ export class Serving {
    * @throws Error
    */
   async open(): Promise<void> {
-    const { settings, log } = this.#options;
+    const { settings, kubeArmor, log } = this.#options;
     const [node, events] = [this.#state, this.#events];
     const { metricsAddress, socket, socketGroup, listenAddress } = settings;
     if (metricsAddress) {
@@ -94,7 +97,7 @@ export class Serving {
     try {
       const group = socketGroup === undefined ? undefined : Number(socketGroup);
       const { peer } = loadAddon();
-      this.#open.push(await serve({ node, events, log, socket: { path: socket, group, peer } }));
+      this.#open.push(await serve({ node, events, log, kubeArmor, socket: { path: socket, group, peer } }));
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       log.error({ socket, why }, 'the unix socket is not served; belay events, top and tree need it');
@@ -123,7 +126,7 @@ export class Serving {
   }
 
   async #onNetwork(node: NodeView, address: string) {
-    const { settings, log, cluster } = this.#options;
+    const { settings, kubeArmor, log, cluster } = this.#options;
     const { tlsCertificate: certificate, tlsKey: key, tlsClientCa: clientCa } = settings;
     const { tokenAudience, oidcIssuer: issuer, oidcAudience: audience } = settings;
     const tls = certificate && key ? { certificate, key, clientCa } : undefined;
@@ -138,7 +141,7 @@ export class Serving {
       const { Oidc } = await import('../serve/oidc.js');
       authorities = { ...authorities, oidc: { issuer, tokens: new Oidc({ issuer, audience }) } };
     }
-    return serve({ node, events: this.#events, log, network: { address, tls, authorities } });
+    return serve({ node, events: this.#events, log, kubeArmor, network: { address, tls, authorities } });
   }
 
   async close(): Promise<void> {

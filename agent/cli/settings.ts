@@ -90,6 +90,12 @@ const SETTINGS = {
     default: 'none',
     live: true,
   },
+  dropResourceFromProcessLogs: {
+    flag: true,
+    about: "KubeArmor's logs of processes have no Resource, which is the command with its arguments",
+    default: false,
+    live: true,
+  },
   pin: {
     value: '<dir>',
     about: 'directory on a bpffs (/sys/fs/bpf/…) where enforcement stays when the agent ends',

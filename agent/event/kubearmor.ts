@@ -35,7 +35,6 @@ interface Common {
   readonly ProcessName: string;
   readonly Source: string;
   readonly Operation: string;
-  readonly Resource: string;
   readonly Data: string;
   readonly Result: 'Passed' | 'Permission denied';
   readonly ExecEvent?: { readonly ExecID: string; readonly ExecutableName: string };
@@ -43,6 +42,7 @@ interface Common {
 }
 
 export interface KubeArmorAlert extends Common {
+  readonly Resource: string;
   readonly PolicyName: string;
   readonly Severity: string;
   /** Joined by commas; `ATags` has them one by one. */
@@ -55,8 +55,17 @@ export interface KubeArmorAlert extends Common {
 }
 
 export interface KubeArmorLog extends Common {
+  readonly Resource?: string;
   readonly Type: 'ContainerLog' | 'HostLog';
 }
+
+/** Settings that say what its clients are given. */
+export interface KubeArmorSettings {
+  /** Logs of processes without their Resource, which has the command's arguments. */
+  readonly dropResourceFromProcessLogs: boolean;
+}
+
+const WHOLE: KubeArmorSettings = { dropResourceFromProcessLogs: false };
 
 /** The LSM hook that KubeArmor names for an operation. */
 const HOOKS: Readonly<Record<string, string>> = {
@@ -135,7 +144,14 @@ const CALLS: Readonly<Record<string, string>> = {
 };
 
 /** A log of KubeArmor's, for what is visible; pure. */
-export function kubeArmorLog(record: ExecRecord | LogRecord): KubeArmorLog {
+export function kubeArmorLog(record: ExecRecord | LogRecord, settings = WHOLE): KubeArmorLog {
+  const log = wholeLog(record);
+  if (log.Operation !== 'Process' || !settings.dropResourceFromProcessLogs) return log;
+  const { Resource: _, ...rest } = log;
+  return rest;
+}
+
+function wholeLog(record: ExecRecord | LogRecord): KubeArmorLog {
   const { process } = record;
   if (record.type === 'log') {
     const call = CALLS[record.operation];
@@ -169,9 +185,12 @@ export function kubeArmorLog(record: ExecRecord | LogRecord): KubeArmorLog {
 }
 
 /** Undefined for what KubeArmor has no form for, as gaps. */
-export function kubeArmorOf(record: BelayRecord): KubeArmorAlert | KubeArmorLog | undefined {
+export function kubeArmorOf(
+  record: BelayRecord,
+  settings = WHOLE,
+): KubeArmorAlert | KubeArmorLog | undefined {
   if (record.type === 'alert') return kubeArmorAlert(record);
-  return record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record) : undefined;
+  return record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record, settings) : undefined;
 }
 
 const isHost = ({ namespace, pod }: { namespace: string; pod: string }) => namespace === '' && pod !== '';

@@ -1,4 +1,4 @@
-import { kubeArmorAlert, kubeArmorLog } from '../event/kubearmor.js';
+import { type KubeArmorSettings, kubeArmorAlert, kubeArmorLog } from '../event/kubearmor.js';
 import type { BelayRecord } from '../event/record.js';
 import { visible } from './belay.js';
 import { EVERYTHING } from './filter.js';
@@ -6,8 +6,11 @@ import type { Methods, Stream } from './grpc.js';
 import type { NodeView, WorkloadView } from './node-view.js';
 import type { Outlet, Watch } from './watch.js';
 
-/** KubeArmor's feeder.LogService: alerts and logs from now on. */
-export function logService(node: NodeView, watch: Watch): Methods {
+/**
+ * KubeArmor's feeder.LogService: alerts and logs from now on.
+ * @param settings as they are when a record is sent
+ */
+export function logService(node: NodeView, watch: Watch, settings?: () => KubeArmorSettings): Methods {
   const stream =
     (types: readonly string[], form: (record: BelayRecord) => object | undefined): Stream<object> =>
     (_, access, outlet) =>
@@ -19,7 +22,7 @@ export function logService(node: NodeView, watch: Watch): Methods {
     },
     WatchLogs: {
       stream: stream(['exec', 'log'], (record) =>
-        record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record) : undefined,
+        record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record, settings?.()) : undefined,
       ),
     },
     WatchMessages: { stream: stream(['failure', 'unknown-pod'], (record) => message(record, node)) },

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { KubeArmorSettings } from '../event/kubearmor.js';
 import type { EventLog } from '../event/log.js';
 import type { Peer } from '../kernel/addon.js';
 import { type Authenticate, everything } from './access.js';
@@ -18,6 +19,8 @@ export interface ServerOptions {
   readonly node: NodeView;
   readonly events: EventLog;
   readonly log: Logger;
+  /** Of what KubeArmor's clients are given; as they are at any moment. */
+  readonly kubeArmor?: () => KubeArmorSettings;
   /** For root and a group of this node; they may see everything. */
   readonly socket?: { readonly path: string; readonly group?: number; readonly peer: (fd: number) => Peer };
   /** For everyone who can show who they are. */
@@ -41,7 +44,14 @@ export interface Serving {
  * @returns after it listens
  * @throws Error when it cannot, or when the address would be open to everyone
  */
-export async function serve({ node, events, log, socket, network }: ServerOptions): Promise<Serving> {
+export async function serve({
+  node,
+  events,
+  log,
+  kubeArmor,
+  socket,
+  network,
+}: ServerOptions): Promise<Serving> {
   const watch = new Watch({ log: events, node: node.health().node, watchers: MAX_WATCHERS });
   const open: { close(): unknown }[] = [];
   const doorFor = (authenticate: Authenticate): Door => {
@@ -54,7 +64,7 @@ export async function serve({ node, events, log, socket, network }: ServerOption
       const grpc = new GrpcServer(authenticate);
       const definitions = new Definitions();
       grpc.add(definitions, 'belay.v1.Belay', belayService(node, watch));
-      grpc.add(definitions, 'feeder.LogService', logService(node, watch));
+      grpc.add(definitions, 'feeder.LogService', logService(node, watch, kubeArmor));
       grpc.add(definitions, 'policy.ProbeService', probeService(node));
       return grpc;
     };

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { FORMATS } from './formats/format.js';
+import type { Formats } from './formats/format.js';
 import type { TlsFiles } from './secret.js';
 import type { SinkSettings } from './settings.js';
 import { Sink } from './sink.js';
@@ -17,6 +17,7 @@ export interface MakeOptions {
   readonly node: string;
   /** Below which each sink has a directory. */
   readonly spool: string;
+  readonly formats: Formats;
   readonly onTrouble: (sink: string, trouble: string | undefined) => void;
 }
 
@@ -26,10 +27,10 @@ export interface MakeOptions {
  */
 export async function makeSink(
   settings: SinkSettings,
-  { node, spool, onTrouble }: MakeOptions,
+  { node, spool, formats, onTrouble }: MakeOptions,
 ): Promise<Sink> {
   const { name, filter = {}, spoolMiB = DEFAULT_SPOOL_MIB } = settings;
-  const transport = await transportOf(settings);
+  const transport = await transportOf(settings, formats);
   const directory = join(spool, name);
   try {
     return new Sink({
@@ -43,9 +44,9 @@ export async function makeSink(
   }
 }
 
-export async function transportOf(settings: SinkSettings): Promise<Transport> {
+export async function transportOf(settings: SinkSettings, formats: Formats): Promise<Transport> {
   const formatName = settings.format ?? 'belay';
-  const format = FORMATS[formatName];
+  const format = formats[formatName];
   const json = formatName !== 'cef';
   switch (settings.type) {
     case 'stdout':

@@ -173,5 +173,24 @@ describe('KubeArmor’s conformance', () => {
       await configure([]);
       expect(await outcome(passes('mysql', reads))).toBe('passes');
     });
+
+    it('configmap: DropResourceFromProcessLogs', async () => {
+      await belay.enforce(SMOKE[0].policies[0]);
+      const caller = new Caller(`unix:${SOCKET}`, credentials.createInsecure());
+      const logs = await caller.stream('feeder.LogService', 'WatchLogs', { Filter: 'system' });
+      const resourceOf = async (program: string) => {
+        expect(await outcome(passes('mysql', program))).toBe('passes');
+        for (;;) {
+          const { ProcessName, Data, Resource } = await logs.next();
+          if (ProcessName === program && Data === 'syscall=SYS_EXECVE') return Resource;
+        }
+      };
+      await configure(['visibility: process']);
+      expect(await resourceOf('/usr/bin/id')).toBe('/usr/bin/id');
+      await configure(['visibility: process', 'dropResourceFromProcessLogs: true']);
+      expect(await resourceOf('/usr/bin/whoami')).toBe('');
+      await configure([]);
+      caller.close();
+    });
   });
 });

@@ -67,6 +67,7 @@ describe('the settings', () => {
         spool: '/var/lib/belay/spool',
         redact: [],
         visibility: 'none',
+        dropResourceFromProcessLogs: false,
         pin: undefined,
         readyFile: undefined,
         metricsAddress: undefined,

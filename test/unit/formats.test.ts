@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { attackOf } from '../../agent/event/attack.js';
 import type { BelayRecord } from '../../agent/event/record.js';
-import { FORMAT_NAMES, FORMATS } from '../../agent/sink/formats/format.js';
+import { FORMAT_NAMES, FORMATS, formatsWith } from '../../agent/sink/formats/format.js';
 import { fitting } from '../../agent/sink/formats/shorten.js';
 import { parseCef } from '../schema/cef.js';
 import { ecsFaults } from '../schema/ecs.js';
@@ -175,6 +175,14 @@ describe('KubeArmor', () => {
       Message: expect.stringContaining('12 events'),
     });
   });
+});
+
+test('KubeArmor’s logs follow the settings from one record to the next', () => {
+  let dropResourceFromProcessLogs = false;
+  const { kubearmor } = formatsWith(() => ({ dropResourceFromProcessLogs }));
+  expect(JSON.parse(kubearmor(execOf()))).toMatchObject({ Resource: '/usr/bin/bash -c id' });
+  dropResourceFromProcessLogs = true;
+  expect(JSON.parse(kubearmor(execOf()))).not.toHaveProperty('Resource');
 });
 
 describe('ATT&CK', () => {

@@ -133,6 +133,14 @@ describe('a program that started, as KubeArmor tells it', () => {
     expect(kubeArmorLog({ ...started, namespace: '', pod: 'node-1' }).Type).toBe('HostLog');
   });
 
+  it('has no Resource, which has its arguments, where the settings say so; what is no process has', () => {
+    const drop = { dropResourceFromProcessLogs: true };
+    const { Resource, ...rest } = kubeArmorLog(started);
+    expect(kubeArmorLog(started, drop)).toStrictEqual(rest);
+    for (const [, log] of LOGS) expect('Resource' in kubeArmorLog(log, drop)).toBe(log.class !== 'Process');
+    expect(kubeArmorOf(alertRecord({ class: 'Process' }), drop)).toHaveProperty('Resource');
+  });
+
   it.each([
     ['a file that is visible', 'File', '/etc/hosts', 'lsm=FILE_OPEN'],
     [

@@ -32,8 +32,12 @@ afterEach(async () => {
   rmSync(folder, { recursive: true });
 });
 
+let dropResourceFromProcessLogs = false;
 const start = (node = NODE) =>
-  serve({ node, events, log: recordedLog().log, socket: { path: socket, peer: loadAddon().peer } });
+  serve({
+    ...{ node, events, log: recordedLog().log, socket: { path: socket, peer: loadAddon().peer } },
+    kubeArmor: () => ({ dropResourceFromProcessLogs }),
+  });
 
 function caller(): Caller {
   const made = new Caller(`unix:${socket}`, credentials.createInsecure());
@@ -172,6 +176,10 @@ describe("KubeArmor's clients", () => {
       Owner: { Ref: 'Deployment', Name: 'web', Namespace: 'shop' },
     });
     expect(await logs.next()).toMatchObject({ Type: 'ContainerLog', Resource: '/usr/bin/bash -c id' });
+    dropResourceFromProcessLogs = true;
+    events.append(execOf({ sequence: String(++sequence) }));
+    expect(await logs.next()).toMatchObject({ Type: 'ContainerLog', Resource: '' });
+    dropResourceFromProcessLogs = false;
   });
 
   it('are answered a health check with its nonce, and told what went wrong', async () => {

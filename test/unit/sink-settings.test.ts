@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
 import { readConfig } from '../../agent/cli/config.js';
+import { FORMATS } from '../../agent/sink/formats/format.js';
 import { transportOf } from '../../agent/sink/make.js';
 import { sinksSchema } from '../../agent/sink/settings.js';
 
@@ -48,7 +49,8 @@ test('every kind of sink can be configured, and the schema agrees', async () => 
   });
   const valid = new Ajv({ allErrors: true, strict: false }).compile(sinksSchema());
   expect(valid(values.sinks), JSON.stringify(valid.errors)).toBe(true);
-  for (const sink of values.sinks ?? []) expect((await transportOf(sink)).maxEntries).toBeGreaterThan(0);
+  for (const sink of values.sinks ?? [])
+    expect((await transportOf(sink, FORMATS)).maxEntries).toBeGreaterThan(0);
 });
 
 describe('a fault', () => {
@@ -110,9 +112,10 @@ describe('a fault', () => {
 test('what is built can make every kind of sink: Node takes packages apart differently from the test runner', () => {
   const script = `
     import { readConfig } from './dist/cli/config.js';
+    import { FORMATS } from './dist/sink/formats/format.js';
     import { transportOf } from './dist/sink/make.js';
     const { values } = readConfig(${JSON.stringify(FULL)}, 'c.yaml');
-    const transports = await Promise.all(values.sinks.map(transportOf));
+    const transports = await Promise.all(values.sinks.map((each) => transportOf(each, FORMATS)));
     process.stdout.write(String(transports.length));`;
   const cwd = new URL('../..', import.meta.url);
   const options = { cwd, encoding: 'utf8' } as const;

@@ -8,6 +8,7 @@ import { gunzipSync } from 'node:zlib';
 import { Server as GrpcServer, ServerCredentials, status } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { FORMATS } from '../../agent/sink/formats/format.js';
 import { makeSink } from '../../agent/sink/make.js';
 import type { SinkSettings } from '../../agent/sink/settings.js';
 import type { Sink } from '../../agent/sink/sink.js';
@@ -33,6 +34,7 @@ async function sinkOf(settings: SinkSettings): Promise<Sink> {
   const sink = await makeSink(settings, {
     node: 'node-1',
     spool: join(directory, 'spool'),
+    formats: FORMATS,
     onTrouble: () => {},
   });
   open.push(sink);

@@ -1,4 +1,4 @@
-import { kubeArmorOf } from '../../event/kubearmor.js';
+import { type KubeArmorSettings, kubeArmorOf } from '../../event/kubearmor.js';
 import type { BelayRecord } from '../../event/record.js';
 import { cef } from './cef.js';
 import { ecs } from './ecs.js';
@@ -37,15 +37,29 @@ function shared(format: Format): Format {
   };
 }
 
+/** @param settings as they are when a record is written */
+function kubeArmor(settings?: () => KubeArmorSettings): Format {
+  return shared((record) => {
+    const form = kubeArmorOf(record, settings?.()) ?? kubeArmorMessage(record);
+    return safeJson({ ...form, EventID: record.id });
+  });
+}
+
 export const FORMATS = {
   belay: shared(safeJson),
-  kubearmor: shared((record) =>
-    safeJson({ ...(kubeArmorOf(record) ?? kubeArmorMessage(record)), EventID: record.id }),
-  ),
+  kubearmor: kubeArmor(),
   ecs: shared((record) => safeJson(ecs(record))),
   ocsf: shared((record) => safeJson(ocsf(record))),
   cef: shared(cef),
 } as const satisfies Record<string, Format>;
 
 export type FormatName = keyof typeof FORMATS;
+export type Formats = Readonly<Record<FormatName, Format>>;
+
+/** KubeArmor's as the settings have it at any moment. */
+export const formatsWith = (settings: () => KubeArmorSettings): Formats => ({
+  ...FORMATS,
+  kubearmor: kubeArmor(settings),
+});
+
 export const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
