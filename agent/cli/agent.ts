@@ -1,8 +1,10 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
+import type { AlertRecord } from '../event/record.js';
 import { Redactor } from '../event/redact.js';
 import { EventStream } from '../event/stream.js';
+import { Throttle, type ThrottleLimits } from '../event/throttle.js';
 import { Enforcer } from '../kernel/enforcer.js';
 import { Kernel } from '../kernel/kernel.js';
 import { kernelTrouble, unprivileged } from '../kernel/trouble.js';
@@ -51,6 +53,10 @@ const posturesOf = ({ filePosture, networkPosture, capabilitiesPosture }: Settin
   network: networkPosture,
   capabilities: capabilitiesPosture,
 });
+
+function limitsOf({ alertThrottling, maxAlertPerSec, throttleSec }: Settings): ThrottleLimits | undefined {
+  return alertThrottling ? { alertsPerSecond: maxAlertPerSec, seconds: throttleSec } : undefined;
+}
 
 async function makeSinks(inForce: () => Settings, log: Logger): Promise<Sinks> {
   const { sinks, node, spool } = inForce();
@@ -152,6 +158,7 @@ async function run(flags: Flags): Promise<void> {
   });
   const open: { close(): unknown }[] = [];
   let cluster: ClusterFeed | undefined;
+  const throttle = new Throttle(limitsOf(settings));
   const events = new EventStream(
     kernel,
     enforcer,
@@ -167,12 +174,20 @@ async function run(flags: Flags): Promise<void> {
           log.warn({ failure: record.failure, count: record.count }, 'failed in the kernel');
         if (record.type === 'alert') killer.consider(record, enforcer);
       },
+      withhold(whole: AlertRecord, position) {
+        const alert = redactor.redact(whole);
+        sinks.withhold(alert, position);
+        serving.withheld(alert);
+        cluster?.record(alert);
+        killer.consider(alert, enforcer);
+      },
       keep: () => sinks.flush(),
       cgroupMade(path) {
         enforcer.cgroupMade(path);
         cluster?.cgroupMade(path);
       },
     },
+    throttle,
   );
   const end = async () => {
     for (const each of open.splice(0)) await each.close();
@@ -230,6 +245,7 @@ async function run(flags: Flags): Promise<void> {
       onChange: ({ settings: now, changed, restart }) => {
         current = now;
         log.level = now.logLevel;
+        throttle.limits = limitsOf(now);
         if (restart.length > 0) log.warn({ settings: restart }, 'changed settings wait for the next start');
         if (changed.length === 0) return;
         log.info({ settings: changed }, 'changed settings are in force');

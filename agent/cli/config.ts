@@ -53,7 +53,17 @@ export function configOptions(): Option[] {
 }
 
 function optionOf(name: SettingName): Option {
-  const { about, value, choices, flag, form, advice, default: byDefault, defaultAbout } = setting(name);
+  const {
+    about,
+    value,
+    choices,
+    flag,
+    integer,
+    form,
+    advice,
+    default: byDefault,
+    defaultAbout,
+  } = setting(name);
   const words = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   const otherwise = defaultAbout ?? byDefault;
   const option = new Option(
@@ -66,6 +76,15 @@ function optionOf(name: SettingName): Option {
     return option.preset('true').argParser((text) => {
       if (text !== 'true' && text !== 'false') throw new InvalidArgumentError('Write true or false.');
       return text === 'true';
+    });
+  }
+  if (integer) {
+    return option.argParser((text) => {
+      const { least, most } = integer;
+      const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+      if (!(value >= least && value <= most))
+        throw new InvalidArgumentError(`Write a number from ${least} to ${most}.`);
+      return value;
     });
   }
   return option.argParser((text) => {
@@ -89,10 +108,16 @@ take effect at once; those of the others when it starts again.`;
 /** JSON schema of the configuration file, which is also the chart's `config`. */
 export function configSchema(): object {
   const properties = NAMES.map((name) => {
-    const { about, choices, flag, form, list, default: byDefault, defaultAbout } = setting(name);
+    const { about, choices, flag, integer, form, list, default: byDefault, defaultAbout } = setting(name);
     if (list === 'sinks') return [name, { description: about, ...sinksSchema() }];
     if (list) return [name, { description: about, type: 'array', items: { type: 'string', minLength: 1 } }];
-    const type = flag ? { type: 'boolean' } : choices ? { enum: choices } : { type: 'string', minLength: 1 };
+    const type = flag
+      ? { type: 'boolean' }
+      : integer
+        ? { type: 'integer', minimum: integer.least, maximum: integer.most }
+        : choices
+          ? { enum: choices }
+          : { type: 'string', minLength: 1 };
     const description = defaultAbout === undefined ? about : `${about} (default: ${defaultAbout})`;
     const more = {
       ...(form && { pattern: form.source }),
@@ -143,13 +168,14 @@ function readFields(source: Source, node: Node): Partial<Settings> {
 }
 
 function readField(fields: Fields, name: SettingName): Settings[SettingName] {
-  const { choices, flag, form, advice, list } = setting(name);
+  const { choices, flag, integer, form, advice, list } = setting(name);
   if (list === 'sinks') {
     const listed = fields.value(name);
     return listed && readSinks(fields.source, listed, `${WHAT}.${name}`);
   }
   if (list) return readExpressions(fields, name);
   if (flag) return fields.flag(name);
+  if (integer) return fields.integer(name, integer.least, integer.most);
   if (choices) return fields.choice(name, choices);
   const node = fields.value(name);
   const text = node && asText(fields.source, node, `${WHAT}.${name}`);

@@ -49,6 +49,11 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
     const object = `events lost (${printable(record.ring)})`;
     return { ...common, verdict: colours.yellow('gap'), workload, object, count: lost };
   }
+  if (record.type === 'throttle') {
+    const { maxAlertsPerSecond: most, throttleSeconds: seconds } = record;
+    const object = `over ${most} alerts/s: counted for ${seconds} s`;
+    return { ...common, verdict: colours.yellow('throttled'), workload, object };
+  }
   const { process: actor } = record;
   const who = {
     ...common,

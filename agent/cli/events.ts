@@ -24,7 +24,7 @@ export function eventsCommand(): Command {
     .option('-p, --pod <name>', 'only this pod (may be given again)', collect)
     .option(
       '--type <type>',
-      'only alert, exec, log, gap, failure or unknown-pod (may be given again)',
+      'only alert, exec, log, gap, throttle, failure or unknown-pod (may be given again)',
       collect,
     )
     .option(

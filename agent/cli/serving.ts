@@ -2,7 +2,7 @@ import { release } from 'node:os';
 import type { Logger } from 'pino';
 import type { KubeArmorSettings } from '../event/kubearmor.js';
 import { EventLog } from '../event/log.js';
-import type { BelayRecord } from '../event/record.js';
+import type { AlertRecord, BelayRecord } from '../event/record.js';
 import { loadAddon } from '../kernel/addon.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
@@ -63,6 +63,11 @@ export class Serving {
   record(record: BelayRecord): void {
     this.#events.append(record);
     this.#metrics?.record(record);
+  }
+
+  /** An alert that is only counted. */
+  withheld(alert: AlertRecord): void {
+    this.#metrics?.record(alert);
   }
 
   /** A change that was told of is in force, after so many seconds. */

@@ -16,7 +16,9 @@ export interface Setting {
   /** What a text must look like, all of it, and how to say so. */
   readonly form?: RegExp;
   readonly advice?: string;
-  readonly default?: string | boolean;
+  /** It is a whole number within these bounds. */
+  readonly integer?: { readonly least: number; readonly most: number };
+  readonly default?: string | boolean | number;
   /** Where the default comes from, if it is not written here. */
   readonly defaultAbout?: string;
   /** A new value in the file takes effect while the agent runs. */
@@ -88,6 +90,27 @@ const SETTINGS = {
     form: VISIBILITY_FORM,
     advice: 'none, or some of process, file, network and capabilities, by commas',
     default: 'none',
+    live: true,
+  },
+  alertThrottling: {
+    flag: true,
+    about:
+      'of a container that has more than maxAlertPerSec alerts in a second, alerts are only counted for throttleSec seconds',
+    default: false,
+    live: true,
+  },
+  maxAlertPerSec: {
+    value: '<number>',
+    about: 'alerts of a container that are told of in a second, repeats being as many, with alertThrottling',
+    integer: { least: 1, most: 1_000_000 },
+    default: 10,
+    live: true,
+  },
+  throttleSec: {
+    value: '<number>',
+    about: 'for how many seconds they are only counted once there have been more',
+    integer: { least: 1, most: 86_400 },
+    default: 30,
     live: true,
   },
   dropResourceFromProcessLogs: {
@@ -190,9 +213,11 @@ type ValueOf<S> = S extends { readonly list: 'sinks' }
     ? readonly string[]
     : S extends { readonly flag: true }
       ? boolean
-      : S extends { readonly choices: readonly (infer Choice)[] }
-        ? Choice
-        : string;
+      : S extends { readonly integer: unknown }
+        ? number
+        : S extends { readonly choices: readonly (infer Choice)[] }
+          ? Choice
+          : string;
 
 export type SettingName = keyof Table;
 

@@ -5,6 +5,7 @@ import type {
   LogRecord,
   ObjectRecord,
   ProcessRecord,
+  ThrottleRecord,
 } from './record.js';
 
 /**
@@ -58,6 +59,18 @@ export interface KubeArmorLog extends Common {
   readonly Resource?: string;
   readonly Type: 'ContainerLog' | 'HostLog';
 }
+
+/** That a container's alerts are dropped from now on. */
+export interface KubeArmorThreshold extends Omit<Common, keyof ReturnType<typeof idsOf> | Names | 'Data'> {
+  readonly Type: 'SystemEvent';
+  readonly Operation: 'AlertThreshold';
+  readonly Enforcer: 'BPFLSM';
+  readonly Result: 'Passed';
+  readonly MaxAlertsPerSec: number;
+  /** Seconds. */
+  readonly DroppingAlertsInterval: number;
+}
+type Names = 'ParentProcessName' | 'ProcessName' | 'Source';
 
 /** Settings that say what its clients are given. */
 export interface KubeArmorSettings {
@@ -184,18 +197,34 @@ function wholeLog(record: ExecRecord | LogRecord): KubeArmorLog {
   };
 }
 
+export function kubeArmorThreshold(record: ThrottleRecord): KubeArmorThreshold {
+  return {
+    ...commonOf(record, record.owner),
+    Type: 'SystemEvent',
+    Operation: 'AlertThreshold',
+    Enforcer: 'BPFLSM',
+    Result: 'Passed',
+    MaxAlertsPerSec: record.maxAlertsPerSecond,
+    DroppingAlertsInterval: record.throttleSeconds,
+  };
+}
+
 /** Undefined for what KubeArmor has no form for, as gaps. */
 export function kubeArmorOf(
   record: BelayRecord,
   settings = WHOLE,
-): KubeArmorAlert | KubeArmorLog | undefined {
+): KubeArmorAlert | KubeArmorThreshold | KubeArmorLog | undefined {
   if (record.type === 'alert') return kubeArmorAlert(record);
+  if (record.type === 'throttle') return kubeArmorThreshold(record);
   return record.type === 'exec' || record.type === 'log' ? kubeArmorLog(record, settings) : undefined;
 }
 
 const isHost = ({ namespace, pod }: { namespace: string; pod: string }) => namespace === '' && pod !== '';
 
-function commonOf(record: AlertRecord | ExecRecord | LogRecord, owner: AlertRecord['owner']) {
+function commonOf(
+  record: AlertRecord | ExecRecord | LogRecord | ThrottleRecord,
+  owner: AlertRecord['owner'],
+) {
   const host = isHost(record);
   const time = BigInt(record.time);
   const labels = Object.entries(record.labels).map(([name, value]) => `${name}=${value}`);

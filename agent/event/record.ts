@@ -174,11 +174,31 @@ export interface GapRecord {
   readonly container: string;
   /**
    * Where they were lost: a ring's name, `budget` for telemetry that was left out so that there is room for other workloads',
-   * `folded`, or `watch` for a client that was too slow.
+   * `folded`, or `watch` for a client that was too slow. `throttled`: alerts that were only counted since the throttle record.
    */
   readonly ring: string;
   /** 0 = not known. */
   readonly lost: string;
+}
+
+/** A container has had more alerts in a second than are told of. From now on they are counted, and a gap record says how many. */
+export interface ThrottleRecord {
+  readonly schema: 'belay.v1';
+  readonly type: 'throttle';
+  readonly time: string;
+  readonly id: string;
+  readonly sequence: string;
+  readonly node: string;
+  readonly cluster: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly container: string;
+  readonly containerId: string;
+  readonly image: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly owner?: OwnerRecord;
+  readonly maxAlertsPerSecond: number;
+  readonly throttleSeconds: number;
 }
 
 /**
@@ -209,7 +229,14 @@ export interface UnknownPodRecord {
   readonly cgroup: string;
 }
 
-export type BelayRecord = AlertRecord | ExecRecord | LogRecord | GapRecord | FailureRecord | UnknownPodRecord;
+export type BelayRecord =
+  | AlertRecord
+  | ExecRecord
+  | LogRecord
+  | GapRecord
+  | ThrottleRecord
+  | FailureRecord
+  | UnknownPodRecord;
 
 const O = enums.operation;
 const FLAG = enums.event_flag;

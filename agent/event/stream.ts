@@ -7,14 +7,17 @@ import type { Repeats, Untold } from '../kernel/untold.js';
 import type { Position } from '../sink/spool/spool.js';
 import { EventReader, type RawEvent } from './decode.js';
 import {
+  type AlertRecord,
   alertRecord,
   type BelayRecord,
   execRecord,
   type GapRecord,
   logRecord,
   type RecordContext,
+  type ThrottleRecord,
   unknownPodRecord,
 } from './record.js';
+import type { Throttle } from './throttle.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;
 const SWEEP_MS = 500;
@@ -35,6 +38,8 @@ export interface Origin {
 export interface Told {
   /** @param position where the record comes from, if the next agent would find it there again after a kill */
   write(record: BelayRecord, position?: Position): void;
+  /** Of this alert, only its number is to be told, by a gap record that comes in time. */
+  withhold?(alert: AlertRecord, position?: Position): void;
   /** What was written is to be kept before this returns: then the kernel forgets it. */
   keep(): void;
   /**
@@ -43,6 +48,8 @@ export interface Told {
    */
   cgroupMade?(path: string): void;
 }
+
+type Whose = Pick<GapRecord, 'namespace' | 'pod' | 'container'>;
 
 /** Of a record: its id, its place among all, and where it comes from. */
 interface Place {
@@ -61,6 +68,7 @@ export class EventStream {
   readonly #enforcer: Enforcer;
   readonly #told: Told;
   readonly #origin: Origin;
+  readonly #throttle: Throttle | undefined;
   /** First report of what may be repeating, by fold key; oldest first. */
   readonly #firsts = new Map<bigint, EventReader>();
   /** The same of telemetry, however much there is of it. */
@@ -76,11 +84,12 @@ export class EventStream {
   readonly #sweeps: string;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(kernel: Kernel, enforcer: Enforcer, origin: Origin, told: Told) {
+  constructor(kernel: Kernel, enforcer: Enforcer, origin: Origin, told: Told, throttle?: Throttle) {
     this.#kernel = kernel;
     this.#enforcer = enforcer;
     this.#origin = origin;
     this.#told = told;
+    this.#throttle = throttle;
     this.#sweeps = this.#sourceOf(kernel.mapId('settings'));
   }
 
@@ -106,6 +115,7 @@ export class EventStream {
     clearInterval(this.#timer);
     this.#kernel.stopReading();
     this.#sweep(0n);
+    this.#endThrottles(true);
   }
 
   #take(batch: Buffer, rings: readonly number[]): void {
@@ -153,7 +163,31 @@ export class EventStream {
 
   #alert(raw: RawEvent, place: Place): void {
     const attribution = this.#enforcer.attribute(raw.workload, raw.generation, raw.rule);
-    this.#told.write(alertRecord(raw, attribution, this.#context(place)), place.position);
+    const alert = alertRecord(raw, attribution, this.#context(place));
+    const fate = this.#throttle?.take(alert) ?? 'told';
+    if (fate === 'told') {
+      this.#told.write(alert, place.position);
+      return;
+    }
+    if (fate === 'first') this.#told.write(this.#throttled(alert));
+    this.#told.withhold?.(alert, place.position);
+  }
+
+  #throttled(alert: AlertRecord): ThrottleRecord {
+    const { cluster, namespace, pod, container, containerId, image, labels, owner } = alert;
+    return {
+      ...{ ...this.#base(this.#next()), type: 'throttle' },
+      ...{ cluster, namespace, pod, container, containerId, image, labels, owner },
+      maxAlertsPerSecond: this.#throttle?.limits?.alertsPerSecond ?? 0,
+      throttleSeconds: this.#throttle?.limits?.seconds ?? 0,
+    };
+  }
+
+  #endThrottles(all = false): void {
+    for (const { first, count } of this.#throttle?.ended(all) ?? []) {
+      const { namespace, pod, container } = first;
+      this.#tellGap({ namespace, pod, container }, 'throttled', count, this.#next());
+    }
   }
 
   #context({ id, sequence }: Place): RecordContext {
@@ -185,6 +219,7 @@ export class EventStream {
     this.#kernel.counted.told();
     const missed = this.#kernel.takeMissed();
     if (missed > 0) this.#failure('FAILURE_MISSED', BigInt(missed), this.#next());
+    this.#endThrottles();
   }
 
   #untold(untold: Untold, now: bigint): void {
@@ -205,7 +240,11 @@ export class EventStream {
   }
 
   #gap(workload: number, ring: GapRecord['ring'], lost: bigint, place: Place): void {
-    const record = { ...this.#base(place), type: 'gap', ...this.#whose(workload), ring } as const;
+    this.#tellGap(this.#whose(workload), ring, lost, place);
+  }
+
+  #tellGap(whose: Whose, ring: GapRecord['ring'], lost: bigint, place: Place): void {
+    const record = { ...this.#base(place), type: 'gap', ...whose, ring } as const;
     this.#told.write({ ...record, lost: lost.toString() }, place.position);
   }
 
@@ -220,7 +259,7 @@ export class EventStream {
     return { schema: 'belay.v1' as const, time, id, sequence: sequence.toString(), node: this.#origin.node };
   }
 
-  #whose(workload: number): { namespace: string; pod: string; container: string } {
+  #whose(workload: number): Whose {
     const w = this.#enforcer.attribute(workload, 0, 0).workload;
     return { namespace: w?.namespace ?? '', pod: w?.name ?? '', container: w?.container ?? '' };
   }

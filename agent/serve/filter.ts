@@ -20,7 +20,8 @@ export const EVERYTHING: Filter = {
 };
 
 const TYPES = {
-  ...{ alert: true, exec: true, log: true, gap: true, failure: true, 'unknown-pod': true },
+  ...{ alert: true, exec: true, log: true, gap: true, throttle: true },
+  ...{ failure: true, 'unknown-pod': true },
 } satisfies Record<BelayRecord['type'], true>;
 const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall'];
 const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
@@ -61,13 +62,13 @@ export function sinceOf(text: string, now = Date.now()): bigint | undefined {
 /** Where a record belongs; '' = to the node as a whole. */
 export const namespaceOf = (record: BelayRecord) => ('namespace' in record ? record.namespace : '');
 
-/** A record that says that events are missing is held against namespace and pod only: they may be what was asked for. */
+/** A record that says that events are missing, or will be, is held against namespace and pod only: they may be what was asked for. */
 export function wants(filter: Filter, record: BelayRecord): boolean {
   const agrees = (list: readonly string[], value: string | undefined) =>
     list.length === 0 || (value !== undefined && list.includes(value));
   if (!agrees(filter.namespaces, namespaceOf(record))) return false;
   if (!agrees(filter.pods, 'pod' in record ? record.pod : undefined)) return false;
-  if (record.type === 'gap') return true;
+  if (record.type === 'gap' || record.type === 'throttle') return true;
   if (!agrees(filter.types, record.type)) return false;
   if (filter.since > 0n && BigInt(record.time) < filter.since) return false;
   const { classes, policies, verdicts, minSeverity } = filter;

@@ -1,4 +1,4 @@
-import { type KubeArmorSettings, kubeArmorAlert, kubeArmorLog } from '../event/kubearmor.js';
+import { type KubeArmorSettings, kubeArmorLog, kubeArmorOf } from '../event/kubearmor.js';
 import type { BelayRecord } from '../event/record.js';
 import { visible } from './belay.js';
 import { EVERYTHING } from './filter.js';
@@ -18,7 +18,9 @@ export function logService(node: NodeView, watch: Watch, settings?: () => KubeAr
   return {
     HealthCheck: { unary: ({ nonce }: { nonce: number }) => ({ Retval: nonce }) },
     WatchAlerts: {
-      stream: stream(['alert'], (record) => (record.type === 'alert' ? kubeArmorAlert(record) : undefined)),
+      stream: stream(['alert'], (record) =>
+        record.type === 'alert' || record.type === 'throttle' ? kubeArmorOf(record) : undefined,
+      ),
     },
     WatchLogs: {
       stream: stream(['exec', 'log'], (record) =>

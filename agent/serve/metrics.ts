@@ -36,6 +36,7 @@ export class Metrics {
   readonly #events: Counter<'type' | 'verdict'>;
   readonly #denied: Counter;
   readonly #lost: Counter<'ring' | 'reason'>;
+  readonly #throttled: Counter;
   readonly #failures: Counter<'failure'>;
   readonly #apply: Histogram;
 
@@ -118,6 +119,11 @@ export class Metrics {
       labelNames: ['ring', 'reason'],
       registers,
     });
+    this.#throttled = new Counter({
+      name: 'belay_alerts_throttled_total',
+      help: 'Alerts that were only counted, since their container had too many.',
+      registers,
+    });
     this.#failures = new Counter({
       name: 'belay_kernel_failures_total',
       help: 'What the kernel programs could not do.',
@@ -133,7 +139,8 @@ export class Metrics {
   }
 
   record(record: BelayRecord): void {
-    if (record.type === 'gap')
+    if (record.type === 'gap' && record.ring === 'throttled') this.#throttled.inc(Number(record.lost));
+    else if (record.type === 'gap')
       this.#lost.inc({ ring: record.ring, reason: reasonOf(record) }, Number(record.lost));
     else if (record.type === 'failure') this.#failures.inc({ failure: record.failure }, Number(record.count));
     else {

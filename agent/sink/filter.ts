@@ -1,6 +1,6 @@
 import type { BelayRecord } from '../event/record.js';
 import { nameMatches } from '../policy/selector.js';
-import { severityOf } from './formats/words.js';
+import { ofAgent, severityOf } from './formats/words.js';
 
 /** Which records a sink is given; what is absent does not matter. */
 export interface Filter {
@@ -17,18 +17,16 @@ export interface Filter {
   readonly minSeverity?: number;
 }
 
-/** Whether a record is for a sink. Gaps and failures are, whatever their severity, and of the namespaces that it is for. */
+/** Whether a record is for a sink. What is missing and what failed is, whatever their severity, and of the namespaces that it is for. */
 export function passes(filter: Filter, record: BelayRecord): boolean {
   const { types, namespaces, exceptNamespaces, verdicts, policies, tags, minSeverity } = filter;
   if (types && !types.includes(record.type)) return false;
-  // what is missing, and what could not be done, is told whatever the severity
-  const ofAgent = record.type === 'gap' || record.type === 'failure';
-  if (minSeverity !== undefined && !ofAgent && severityOf(record) < minSeverity) return false;
+  if (minSeverity !== undefined && !ofAgent(record) && severityOf(record) < minSeverity) return false;
   if (namespaces || exceptNamespaces) {
     const namespace = 'namespace' in record ? record.namespace : '';
     if (
       namespaces &&
-      !(ofAgent && namespace === '') &&
+      !(ofAgent(record) && namespace === '') &&
       !namespaces.some((glob) => nameMatches(glob, namespace))
     )
       return false;

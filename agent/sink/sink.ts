@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import type { BelayRecord, GapRecord } from '../event/record.js';
+import type { AlertRecord, BelayRecord, GapRecord } from '../event/record.js';
 import { Delivery, type DeliveryStats } from './delivery.js';
 import { type Filter, passes } from './filter.js';
-import { countOf, isDenial, workloadOf } from './formats/words.js';
+import { countOf, isDenial, ofAgent, workloadOf } from './formats/words.js';
 import type { NewEntry } from './spool/frame.js';
 import { type Drops, type LaneName, type Position, Spool } from './spool/spool.js';
 import type { Transport } from './transport.js';
@@ -31,7 +31,7 @@ export interface SinkStats extends DeliveryStats {
   readonly spoolBytes: number;
   /** Events that were dropped since the start, and counted. */
   readonly dropped: number;
-  /** Of those, how many no gap record tells of yet. */
+  /** Events, dropped or throttled, that no gap record tells of yet. */
   readonly untold: number;
   readonly diskTrouble: string | undefined;
 }
@@ -47,6 +47,8 @@ export class Sink {
   readonly #delivery: Delivery;
   readonly #instance = randomBytes(6).toString('hex');
   #markers = 0;
+  /** Workloads whose alerts are only counted at the moment. */
+  readonly #throttled = new Set<string>();
   /** Records of this second, by workload. */
   readonly #rates = new Map<string, number>();
 
@@ -61,12 +63,26 @@ export class Sink {
 
   /** Keeps the record or counts it; final with the next `flush`. */
   write(record: BelayRecord, position?: Position): void {
-    if (position !== undefined) {
-      if (this.#spool.has(position)) return;
-      // first, since there may be a commit while it is taken
-      this.#spool.mark(position);
-    }
-    if (passes(this.#options.filter, record)) this.#take(record);
+    if (!this.#isNew(position)) return;
+    // the spool knows how many of them were for this peer
+    if (record.type === 'gap' && record.ring === 'throttled') this.#throttled.delete(workloadOf(record));
+    else if (passes(this.#options.filter, record)) this.#take(record);
+  }
+
+  /** Counts the alert, and tells of the number once a gap record says that there are no more of them; final with the next `flush`. */
+  withhold(alert: AlertRecord, position?: Position): void {
+    if (!this.#isNew(position) || !passes(this.#options.filter, alert)) return;
+    const workload = workloadOf(alert);
+    this.#throttled.add(workload);
+    this.#spool.drop('throttled', workload, countOf(alert));
+  }
+
+  #isNew(position: Position | undefined): boolean {
+    if (position === undefined) return true;
+    if (this.#spool.has(position)) return false;
+    // first, since there may be a commit while it is taken
+    this.#spool.mark(position);
+    return true;
   }
 
   #take(record: BelayRecord): void {
@@ -77,7 +93,7 @@ export class Sink {
       this.#spool.drop('refused', workload, count);
       return;
     }
-    const urgent = isDenial(record) || record.type === 'gap' || record.type === 'failure';
+    const urgent = isDenial(record) || ofAgent(record);
     this.#spool.offer(this.#laneOf(record, workload), { workload, id: record.id, count, urgent, payload });
   }
 
@@ -96,7 +112,7 @@ export class Sink {
   /** To be called every second: tells of what was dropped, and brings what is kept to the disk itself. */
   tick(): void {
     this.#rates.clear();
-    this.#spool.tellDrops();
+    this.#spool.tellDrops(({ reason, workload }) => reason !== 'throttled' || !this.#throttled.has(workload));
     this.#spool.sync();
     this.#delivery.wake();
   }

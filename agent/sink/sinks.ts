@@ -1,4 +1,4 @@
-import type { BelayRecord } from '../event/record.js';
+import type { AlertRecord, BelayRecord } from '../event/record.js';
 import type { Sink, SinkStats } from './sink.js';
 import type { Position } from './spool/spool.js';
 
@@ -25,6 +25,11 @@ export class Sinks {
     this.#written = true;
     // together with what else is written in this turn of the event loop
     setImmediate(() => this.flush());
+  }
+
+  /** Of this alert, only the number is to be told; a gap record says when. */
+  withhold(alert: AlertRecord, position?: Position): void {
+    for (const sink of this.#sinks) sink.withhold(alert, position);
   }
 
   /** What was written is kept, also if the agent is killed now. */

@@ -21,7 +21,7 @@ import {
 } from '../conformance/suites.js';
 import { SYSCALLS } from '../conformance/syscalls.js';
 import { Caller } from '../unit/serve-client.js';
-import { Belay, brief } from './harness.js';
+import { Belay, brief, eventually } from './harness.js';
 
 interface Member extends ContainerOptions {
   readonly pod: string;
@@ -172,6 +172,33 @@ describe('KubeArmor’s conformance', () => {
       expect(await outcome(denied('mysql', reads))).toBe('denied');
       await configure([]);
       expect(await outcome(passes('mysql', reads))).toBe('passes');
+    });
+
+    it('throttling: two alerts in a second, then none for a minute while denial goes on', async () => {
+      await belay.enforce(SMOKE[0].policies[0]);
+      await configure(['alertThrottling: true', 'maxAlertPerSec: 2', 'throttleSec: 60']);
+      const caller = new Caller(`unix:${SOCKET}`, credentials.createInsecure());
+      const alerts = await caller.stream('feeder.LogService', 'WatchAlerts', { Filter: 'policy' });
+      const repeatedly = denied('wordpress', 'for each in 1 2 3 4 5; do apt; done');
+      expect(await outcome(repeatedly)).toBe('denied');
+      let alert = await alerts.next();
+      while (alert.Type !== 'SystemEvent') alert = await alerts.next();
+      expect(alert).toMatchObject({
+        ...{ Operation: 'AlertThreshold', ContainerName: 'wordpress' },
+        ...{ MaxAlertsPerSec: 2, DroppingAlertsInterval: 60 },
+      });
+      caller.close();
+      const before = belay.records().length;
+      expect(await outcome(denied('wordpress', 'apt update'))).toBe('denied');
+      await sleep(1500);
+      expect(belay.alerts(({ pod }) => pod === 'wordpress', before).map(brief)).toEqual([]);
+      await configure([]);
+      const counted = await eventually('their number', () =>
+        belay.records().find((record) => record.type === 'gap' && record.ring === 'throttled'),
+      );
+      expect(counted).toMatchObject({ pod: 'wordpress' });
+      // five times in the loop, of which two may have been told, and one more
+      expect(Number('lost' in counted && counted.lost)).toBeGreaterThan(3);
     });
 
     it('configmap: DropResourceFromProcessLogs', async () => {

@@ -67,6 +67,9 @@ describe('the settings', () => {
         spool: '/var/lib/belay/spool',
         redact: [],
         visibility: 'none',
+        alertThrottling: false,
+        maxAlertPerSec: 10,
+        throttleSec: 30,
         dropResourceFromProcessLogs: false,
         pin: undefined,
         readyFile: undefined,
@@ -125,7 +128,10 @@ describe('the settings', () => {
 
   test('may be false by flag and by variable', () => {
     expect(flagsOf('--host-policies=false')).toMatchObject({ hostPolicies: false });
-    expect(flagsOf('--kubernetes')).toMatchObject({ kubernetes: true });
+    expect(flagsOf('--kubernetes', '--throttle-sec', '60')).toMatchObject({
+      kubernetes: true,
+      throttleSec: 60,
+    });
     vi.stubEnv('BELAY_HOST_POLICIES', 'false');
     expect(flagsOf()).toMatchObject({ hostPolicies: false });
     expect(flagsOf('--host-policies')).toMatchObject({ hostPolicies: true });
@@ -140,6 +146,9 @@ describe('the settings', () => {
     ['--node', 'Not A Node'],
     ['--cri-socket', 'run/containerd.sock'],
     ['--pin', ''],
+    ['--throttle-sec', '0'],
+    ['--throttle-sec', '1.5'],
+    ['--max-alert-per-sec', 'many'],
   ])('are refused as a flag: %s %s', (flag, value) => {
     expect(() => flagsOf(flag, value)).toThrow(/is invalid/);
   });
@@ -174,6 +183,8 @@ kubernetes: true
 node: worker-1.example
 metricsAddress: "[::1]:9095"
 hostPolicies: false
+alertThrottling: true
+maxAlertPerSec: 2
 unknownPosture: block
 logLevel: debug
 `;
@@ -184,6 +195,8 @@ logLevel: debug
         node: 'worker-1.example',
         metricsAddress: '[::1]:9095',
         hostPolicies: false,
+        alertThrottling: true,
+        maxAlertPerSec: 2,
         unknownPosture: 'block',
         logLevel: 'debug',
       },
@@ -206,6 +219,8 @@ logLevel: debug
     ['text for a flag', 'hostPolicies: @@"yes please"\n', 'must be true or false'],
     ['a word that is no kind', 'visibility: @@process,none\n', 'some of process, file, network and'],
     ['a number for text', 'clusterName: @@7\n', 'must be text'],
+    ['a number out of bounds', 'maxAlertPerSec: @@0\n', 'it must be from 1 to'],
+    ['a number in quotes', 'throttleSec: @@"30"\n', 'leave them out'],
     ['an empty text', 'pin: @@""\n', 'is empty'],
     ['a port without a colon', 'metricsAddress: @@"9095"\n', ':port'],
     ['a socket that is an address', 'criSocket: @@unix:///run/crio.sock\n', 'absolute path'],
@@ -240,6 +255,7 @@ test('the JSON schema knows the settings and no others', () => {
     properties: {
       filePosture: { enum: ['audit', 'block'], default: 'audit' },
       hostPolicies: { type: 'boolean', default: true },
+      throttleSec: { type: 'integer', minimum: 1, maximum: 86_400, default: 30 },
       metricsAddress: { type: 'string', pattern: expect.stringContaining('6553') },
     },
   });

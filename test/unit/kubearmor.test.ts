@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { kubeArmorAlert, kubeArmorLog, kubeArmorOf } from '../../agent/event/kubearmor.js';
 import type { AlertRecord, BelayRecord } from '../../agent/event/record.js';
-import { LOGS } from './records.js';
+import { LOGS, throttleOf } from './records.js';
 import { alertRecord, execOf } from './serve-records.js';
 
 describe('an alert, as KubeArmor tells it', () => {
@@ -114,6 +114,17 @@ describe('an alert, as KubeArmor tells it', () => {
     const told = kubeArmorAlert(alertRecord({ process: undefined, class: 'Network', operation: 'accept' }));
     expect(told).toMatchObject({ HostPID: 0, Source: '', ProcessName: '' });
     expect(told).not.toHaveProperty('ExecEvent');
+  });
+});
+
+it('a container with too many alerts is a system event, of the container and no process', () => {
+  expect(kubeArmorOf(throttleOf())).toEqual({
+    ...{ Timestamp: 1_700_000_000, UpdatedTime: '2023-11-14T22:13:20.123456Z' },
+    ...{ ClusterName: 'prod', HostName: 'node-1', NodeID: 'node-1', NamespaceName: 'shop', PodName: 'web-1' },
+    ...{ Labels: 'app.kubernetes.io/name=web,tier=front', ContainerID: 'c0ffee', ContainerName: 'nginx' },
+    ...{ ContainerImage: 'nginx:1', Owner: { Ref: 'Deployment', Name: 'web', Namespace: 'shop' } },
+    ...{ Type: 'SystemEvent', Operation: 'AlertThreshold', Enforcer: 'BPFLSM', Result: 'Passed' },
+    ...{ MaxAlertsPerSec: 2, DroppingAlertsInterval: 60 },
   });
 });
 

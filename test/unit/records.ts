@@ -1,4 +1,11 @@
-import type { AlertRecord, BelayRecord, ExecRecord, GapRecord, LogRecord } from '../../agent/event/record.js';
+import type {
+  AlertRecord,
+  BelayRecord,
+  ExecRecord,
+  GapRecord,
+  LogRecord,
+  ThrottleRecord,
+} from '../../agent/event/record.js';
 
 /** Records of every type, for tests of what is done with them. */
 const HEAD = {
@@ -116,6 +123,11 @@ export const gapOf = (fields: Partial<GapRecord> = {}): GapRecord => ({
   ...fields,
 });
 
+export const throttleOf = (fields: Partial<ThrottleRecord> = {}): ThrottleRecord => {
+  const { process: _, count: __, ...whose } = WHOLE;
+  return { ...HEAD, ...whose, type: 'throttle', maxAlertsPerSecond: 2, throttleSeconds: 60, ...fields };
+};
+
 export const ALL_TYPES: readonly (readonly [string, BelayRecord])[] = [
   ['a denied exec', alertOf()],
   [
@@ -157,6 +169,7 @@ export const ALL_TYPES: readonly (readonly [string, BelayRecord])[] = [
   ...LOGS,
   ['a gap', gapOf()],
   ['a gap of nobody in particular', gapOf({ namespace: '', pod: '', container: '' })],
+  ['a container with too many alerts', throttleOf()],
   ['a failure', { ...HEAD, type: 'failure', failure: 'name-long', count: '2' }],
   ['an unknown pod', { ...HEAD, type: 'unknown-pod', podUid: 'u-1', cgroup: '/kubepods/podu-1' }],
 ];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { kubeArmorAlert, kubeArmorLog } from '../../agent/event/kubearmor.js';
+import { kubeArmorAlert, kubeArmorLog, kubeArmorThreshold } from '../../agent/event/kubearmor.js';
 import type {
   AlertRecord,
   BelayRecord,
@@ -12,7 +12,7 @@ import type {
   UnknownPodRecord,
 } from '../../agent/event/record.js';
 import { Definitions } from '../../agent/serve/definitions.js';
-import { LOGS, logOf } from './records.js';
+import { LOGS, logOf, throttleOf } from './records.js';
 import { alertRecord, execOf } from './serve-records.js';
 
 type KeysOfUnion<T> = T extends T ? keyof T : never;
@@ -41,7 +41,7 @@ const RECORD: Every<BelayRecord> = {
     severity: true,
   },
   ...{ tags: true, message: true, count: true, enforcer: true, ring: true, lost: true, failure: true },
-  ...{ podUid: true, cgroup: true },
+  ...{ podUid: true, cgroup: true, maxAlertsPerSecond: true, throttleSeconds: true },
 };
 const PROCESS: Every<ProcessRecord> = {
   ...{ execId: true, pid: true, pidInside: true, tid: true, uid: true, gid: true, program: true },
@@ -100,7 +100,7 @@ describe('a record in protobuf', () => {
   });
   const exec: ExecRecord = execOf({});
 
-  it.each([alert, exec, ...LOGS.map(([, log]) => log), gap, failure, unknown])(
+  it.each([alert, exec, ...LOGS.map(([, log]) => log), gap, throttleOf(), failure, unknown])(
     'says the same as in JSON: $type',
     (record) => {
       const back = carried('belay.v1.Record', record);
@@ -126,6 +126,7 @@ describe("KubeArmor's messages", () => {
       }
     };
     agrees('feeder.Alert', kubeArmorAlert(alertRecord({})));
+    agrees('feeder.Alert', kubeArmorThreshold(throttleOf()));
     agrees('feeder.Log', kubeArmorLog(execOf({})));
     agrees('feeder.Log', kubeArmorLog(logOf()));
   });
@@ -161,6 +162,9 @@ describe("KubeArmor's messages", () => {
       ...{ 17: 'MatchedPolicy', 18: '/usr/bin/bash', 19: 'Process', 20: '/usr/bin/id', 22: 'Block' },
       ...{ 21: 'lsm=SECURITY_BPRM_CHECK', 23: 'Permission denied', 24: 'nginx:1', 25: '/usr/bin/bash' },
       ...{ 26: '/usr/bin/id', 27: '4000', 28: 'BPFLSM', 29: 'app=web,tier=front', 30: 't', 38: 'node-1' },
+    });
+    expect(numbers('feeder.Alert', kubeArmorThreshold(throttleOf()))).toMatchObject({
+      ...{ 17: 'SystemEvent', 19: 'AlertThreshold', 23: 'Passed', 28: 'BPFLSM', 34: '2', 35: '60' },
     });
     expect(numbers('feeder.Log', kubeArmorLog(execOf({})))).toMatchObject({
       ...{ 13: 'ContainerLog', 14: '/usr/sbin/nginx', 15: 'Process', 16: '/usr/bin/bash -c id' },

@@ -10,7 +10,7 @@ import { EventLog } from '../../agent/event/log.js';
 import { loadAddon } from '../../agent/kernel/addon.js';
 import { type Serving, serve } from '../../agent/serve/server.js';
 import { recordedLog } from '../api/harness.js';
-import { logOf } from './records.js';
+import { gapOf, logOf, throttleOf } from './records.js';
 import { Caller, NODE } from './serve-client.js';
 import { alertRecord, execOf } from './serve-records.js';
 
@@ -180,6 +180,23 @@ describe("KubeArmor's clients", () => {
     events.append(execOf({ sequence: String(++sequence) }));
     expect(await logs.next()).toMatchObject({ Type: 'ContainerLog', Resource: '' });
     dropResourceFromProcessLogs = false;
+  });
+
+  it('are told among the alerts that a container has too many, and in messages how many there were', async () => {
+    const client = caller();
+    const alerts = await client.stream('feeder.LogService', 'WatchAlerts', { Filter: 'policy' });
+    const messages = await client.stream('feeder.LogService', 'WatchMessages', { Filter: '' });
+    happen();
+    events.append(throttleOf({ sequence: String(++sequence) }));
+    events.append(gapOf({ sequence: String(++sequence), ring: 'throttled', lost: '12' }));
+    happen();
+    expect(await alerts.next()).toMatchObject({ Type: 'MatchedPolicy' });
+    expect(await alerts.next()).toMatchObject({
+      ...{ Type: 'SystemEvent', Operation: 'AlertThreshold', ContainerName: 'nginx' },
+      ...{ MaxAlertsPerSec: 2, DroppingAlertsInterval: 60 },
+    });
+    expect(await alerts.next()).toMatchObject({ Type: 'MatchedPolicy' });
+    expect(await messages.next()).toMatchObject({ Message: expect.stringContaining('12') });
   });
 
   it('are answered a health check with its nonce, and told what went wrong', async () => {

@@ -53,6 +53,7 @@ describe('what Prometheus is told', () => {
     metrics.record(record({ type: 'alert', verdict: 'Passed', count: '2' }));
     metrics.record(record({ type: 'exec', count: '1' }));
     metrics.record(record({ type: 'gap', ring: 'denials', lost: '9' }));
+    metrics.record(record({ type: 'gap', ring: 'throttled', lost: '8' }));
     metrics.record(record({ type: 'failure', failure: 'FAILURE_NAME', count: '4' }));
     metrics.applied(0.02);
     const { get } = await served(metrics);
@@ -70,6 +71,7 @@ describe('what Prometheus is told', () => {
       'belay_events_total{type="exec",verdict="Passed"} 1',
       'belay_denied_total 6',
       'belay_events_lost_total{ring="denials",reason="ring_full"} 9',
+      'belay_alerts_throttled_total 8',
       'belay_watchers 3',
       'belay_watch_missed_total 4',
       'belay_map_used{map="cgroups"} 5',

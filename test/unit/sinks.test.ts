@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ import { KafkaBroker } from '../delivery/kafka-broker.js';
 import { certificate } from '../delivery/peers.mjs';
 import { Rsyslog } from '../delivery/rsyslog.js';
 import { parseCef } from '../schema/cef.js';
-import { alertOf, execOf, HOSTILE, hostileOf } from './records.js';
+import { alertOf, execOf, gapOf, HOSTILE, hostileOf } from './records.js';
 
 let directory: string;
 const open: Sink[] = [];
@@ -229,6 +229,42 @@ describe('over HTTP', () => {
         ...{ ring: 'refused', lost: '2', namespace: 'shop', pod: 'web-1', container: 'nginx' },
       }),
     );
+  });
+
+  test('alerts that are only counted are told of by their number when there are no more, those that it filters out apart', async () => {
+    const lines: string[] = [];
+    server = await httpServer((body, _, response) => {
+      lines.push(...body.trim().split('\n'));
+      response.end();
+    });
+    const gaps = () => lines.map((line) => JSON.parse(line)).filter(({ type }) => type === 'gap');
+    const settings: SinkSettings = {
+      ...{ name: 'hook', type: 'webhook', url: server.url, filter: { minSeverity: 5 } },
+    };
+    const sink = await sinkOf(settings);
+    const withhold = (of: Sink, severity: number) => of.withhold(alertOf({ severity, count: '3' }));
+    for (const severity of [4, 5, 6]) withhold(sink, severity);
+    sink.flush();
+    sink.tick();
+    write(sink, 0, 1);
+    await arrived(sink);
+    expect(gaps()).toEqual([]);
+    expect(sink.stats).toMatchObject({ dropped: 0, untold: 6 });
+    sink.write(gapOf({ ring: 'throttled', lost: '9' }));
+    sink.tick();
+    const told = { ring: 'throttled', namespace: 'shop', pod: 'web-1', container: 'nginx' };
+    await vi.waitFor(() => expect(gaps()).toMatchObject([{ ...told, lost: '6' }]));
+    // and if there is no time for that, by the next agent
+    withhold(sink, 7);
+    sink.flush();
+    const spool = join(directory, 'spool');
+    cpSync(spool, `${spool}-killed`, { recursive: true });
+    const next = await makeSink(settings, {
+      ...{ node: 'node-1', spool: `${spool}-killed`, formats: FORMATS, onTrouble: () => {} },
+    });
+    open.push(next);
+    next.tick();
+    await vi.waitFor(() => expect(gaps()).toMatchObject([{ lost: '6' }, { ...told, lost: '3' }]));
   });
 
   test('Splunk’s collector gets an object for each event', async () => {

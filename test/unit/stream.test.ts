@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { EventStream } from '../../agent/event/stream.js';
+import { Throttle } from '../../agent/event/throttle.js';
 import { enums, maps, structs } from '../../agent/kernel/abi.js';
 import { BATCH_HEAD } from '../../agent/kernel/addon.js';
 import type { Enforcer } from '../../agent/kernel/enforcer.js';
@@ -149,7 +150,7 @@ class Peer {
   take(payload: Buffer): void {
     const { id, pod, count, lost, type } = JSON.parse(payload.toString());
     if (type === 'failure') this.#counts.set(id, ['failures', Number(count), type]);
-    else this.#counts.set(id, [pod, Number(type === 'gap' ? lost : count), type]);
+    else this.#counts.set(id, [pod, Number((type === 'gap' ? lost : count) ?? 0), type]);
   }
 
   sums(): Map<string, number> {
@@ -160,7 +161,11 @@ class Peer {
   }
 
   get alerts(): number {
-    return [...this.#counts.values()].filter(([, , type]) => type === 'alert').length;
+    return this.of('alert');
+  }
+
+  of(type: string): number {
+    return [...this.#counts.values()].filter(([, , each]) => each === type).length;
   }
 }
 
@@ -171,7 +176,12 @@ class Agent {
   readonly drain: () => void;
   readonly #sinks: Sink[];
 
-  constructor(machine: Machine, directory: string, peers: readonly Peer[], delivers: boolean) {
+  constructor(
+    machine: Machine,
+    directory: string,
+    peers: readonly Peer[],
+    { delivers, throttle }: { readonly delivers: boolean; readonly throttle?: Throttle },
+  ) {
     const transportOf = (peer: Peer): Transport => ({
       ...{ maxEntries: 100, maxBytes: 1 << 20, gatherMs: 0 },
       encode: (record) => {
@@ -210,8 +220,13 @@ class Agent {
           step.take();
           this.sinks.write(record, position);
         },
+        withhold: (alert, position) => {
+          step.take();
+          this.sinks.withhold(alert, position);
+        },
         keep: () => this.sinks.flush(),
       },
+      throttle,
     );
   }
 
@@ -268,52 +283,94 @@ function live(agent: () => Agent, story: () => void): boolean {
   return left <= 0;
 }
 
-test('whenever an agent is killed, each workload’s events are told or counted, exactly', {
-  timeout: 120_000,
-}, async () => {
-  let kills = 0;
-  let toldLess = false;
-  for (let at = 1; ; at++) {
-    const machine = new Machine();
-    const here = join(directory, String(at));
-    const peers = [new Peer(), new Peer()];
-    let told = 0;
-    STORY[told++](machine);
-    const more = () => STORY[told++]?.(machine);
-    left = at;
-    const killed = live(() => new Agent(machine, here, peers, false), more);
-    // and the next one somewhere else
-    left = 1 + ((at * 7) % 50);
-    live(() => new Agent(machine, here, peers, false), more);
-    left = Number.POSITIVE_INFINITY;
-    const last: Agent[] = [];
-    live(() => {
-      last.push(new Agent(machine, here, peers, true));
-      return last[0];
-    }, more);
-    const [agent] = last;
-    await vi.waitFor(
-      () => {
-        agent.tick();
-        expect(agent.delivered()).toBe(true);
-      },
-      { timeout: 5000, interval: 2 },
-    );
-    agent.stream.close();
-    await agent.sinks.close();
-    for (const peer of peers) {
-      const sums = peer.sums();
-      expect(sums.get('failures'), `killed at step ${at}`).toBe(4);
-      sums.delete('failures');
-      expect(sums, `killed at step ${at}`).toEqual(machine.produced);
+test.each([
+  ['', undefined],
+  [', and alerts throttled', { alertsPerSecond: 1, seconds: 60 }],
+])(
+  'whenever an agent is killed, each workload’s events are told or counted, exactly%s',
+  {
+    timeout: 120_000,
+  },
+  async (_, limits) => {
+    const throttle = () => limits && new Throttle(limits);
+    let kills = 0;
+    let toldLess = false;
+    for (let at = 1; ; at++) {
+      const machine = new Machine();
+      const here = join(directory, String(at));
+      const peers = [new Peer(), new Peer()];
+      let told = 0;
+      STORY[told++](machine);
+      const more = () => STORY[told++]?.(machine);
+      left = at;
+      const killed = live(
+        () => new Agent(machine, here, peers, { delivers: false, throttle: throttle() }),
+        more,
+      );
+      // and the next one somewhere else
+      left = 1 + ((at * 7) % 50);
+      live(() => new Agent(machine, here, peers, { delivers: false, throttle: throttle() }), more);
+      left = Number.POSITIVE_INFINITY;
+      const last: Agent[] = [];
+      live(() => {
+        last.push(new Agent(machine, here, peers, { delivers: true, throttle: throttle() }));
+        return last[0];
+      }, more);
+      const [agent] = last;
+      // what was held back is told of at the end
+      if (limits) agent.stream.close();
+      await vi.waitFor(
+        () => {
+          agent.tick();
+          expect(agent.delivered()).toBe(true);
+        },
+        { timeout: 5000, interval: 2 },
+      );
+      if (!limits) agent.stream.close();
+      await agent.sinks.close();
+      for (const peer of peers) {
+        const sums = peer.sums();
+        expect(sums.get('failures'), `killed at step ${at}`).toBe(4);
+        sums.delete('failures');
+        expect(sums, `killed at step ${at}`).toEqual(machine.produced);
+      }
+      toldLess ||= limits ? peers[0].of('throttle') > 0 : peers[1].alerts < peers[0].alerts;
+      if (!killed) break;
+      kills++;
     }
-    toldLess ||= peers[1].alerts < peers[0].alerts;
-    if (!killed) break;
-    kills++;
-  }
-  // it was killed in all there is to do, and there was not room for all
-  expect(kills).toBeGreaterThan(100);
-  expect(toldLess).toBe(true);
+    // it was killed in all there is to do, and there was not room for all
+    expect(kills).toBeGreaterThan(100);
+    expect(toldLess).toBe(true);
+  },
+);
+
+test('a container that has too many alerts is named once, and then by how many there were, to each sink by its filter', async () => {
+  const machine = new Machine();
+  for (let i = 0; i < 5; i++) machine.happens(0, 1, BigInt(i + 1));
+  machine.happens(0, 2, 9n);
+  machine.repeats(3, 1, 1n, 40);
+  const throttle = new Throttle({ alertsPerSecond: 2, seconds: 60 });
+  const peer = new Peer();
+  const agent = new Agent(machine, directory, [peer], { delivers: true, throttle });
+  await agent.stream.start();
+  agent.drain();
+  agent.tick();
+  await vi.waitFor(() =>
+    expect(peer.sums()).toEqual(
+      new Map([
+        ['w1', 2],
+        ['w2', 1],
+      ]),
+    ),
+  );
+  expect([peer.of('alert'), peer.of('throttle'), peer.of('gap')]).toEqual([3, 1, 0]);
+  throttle.limits = undefined;
+  vi.advanceTimersByTime(500);
+  agent.tick();
+  await vi.waitFor(() => expect(peer.sums()).toEqual(machine.produced));
+  expect([peer.of('alert'), peer.of('throttle'), peer.of('gap')]).toEqual([3, 1, 1]);
+  agent.stream.close();
+  await agent.sinks.close();
 });
 
 test('a record that cannot be one is told of as a failure, and takes none of the others with it', async () => {
@@ -323,7 +380,7 @@ test('a record that cannot be one is told of as a failure, and takes none of the
   machine.rings[0].written += 16;
   machine.happens(0, 1, 2n);
   const peer = new Peer();
-  const agent = new Agent(machine, directory, [peer], true);
+  const agent = new Agent(machine, directory, [peer], { delivers: true });
   await agent.stream.start();
   agent.drain();
   await vi.waitFor(() => {
@@ -341,7 +398,7 @@ test('a denial behind as many of another workload’s as find room in the ring i
   vi.useRealTimers();
   const machine = new Machine();
   const peer = new Peer();
-  const agent = new Agent(machine, directory, [peer], true);
+  const agent = new Agent(machine, directory, [peer], { delivers: true });
   await agent.stream.start();
   const times: number[] = [];
   for (let round = 1; round <= 3; round++) {

@@ -52,10 +52,13 @@ export function processOf(record: BelayRecord): ProcessRecord | undefined {
 
 export const isDenial = (record: BelayRecord) => record.type === 'alert' && record.verdict !== 'Passed';
 
+/** That events are missing, or will be, or that something could not be done. */
+export const ofAgent = ({ type }: BelayRecord) => type === 'gap' || type === 'throttle' || type === 'failure';
+
 /** 1 to 10, the rule's own for alerts. */
 export function severityOf(record: BelayRecord): number {
   if (record.type === 'alert') return record.severity;
-  if (record.type === 'gap' || record.type === 'failure') return 6;
+  if (ofAgent(record)) return 6;
   return record.type === 'unknown-pod' ? 5 : 1;
 }
 
@@ -112,6 +115,8 @@ export function sentenceOf(record: BelayRecord): string {
       return logSentence(record);
     case 'gap':
       return `${record.lost} events were not delivered (${record.ring})`;
+    case 'throttle':
+      return `more than ${record.maxAlertsPerSecond} alerts in a second; for ${record.throttleSeconds} s they are only counted`;
     case 'failure':
       return `the kernel programs failed ${record.count} times (${record.failure})`;
     case 'unknown-pod':

@@ -13,8 +13,11 @@ const MAX_SEGMENT = 8 << 20;
 /** Sources whose marks are kept: those of an agent's past runs are of no use. */
 const MAX_MARKS = 16;
 
-/** Why events were dropped: no room; refused for good by who should take them; unreadable on the disk. */
-export type DropReason = 'spool-full' | 'refused' | 'damaged';
+/**
+ * Why events were dropped: no room; refused for good by who should take them; unreadable on the disk; or because nothing but their
+ * number is wanted.
+ */
+export type DropReason = 'spool-full' | 'refused' | 'damaged' | 'throttled';
 
 /** Where a record comes from, if that can tell it a second time; positions of a source only grow. */
 export interface Position {
@@ -113,7 +116,7 @@ export class Spool {
     return this.#filesBytes;
   }
 
-  /** Events dropped since the start. */
+  /** Events dropped since the start, but for throttled ones. */
   get dropped(): number {
     return this.#dropped;
   }
@@ -151,7 +154,7 @@ export class Spool {
   /** Counts events as dropped; final with the next `commit`. */
   drop(reason: DropReason, workload: string, count: number): void {
     this.#count(this.#newDrops, reason, workload, count);
-    this.#dropped += count;
+    if (reason !== 'throttled') this.#dropped += count;
   }
 
   /** Writes what was offered since the last time, and the counts of what was not kept. */
@@ -181,17 +184,20 @@ export class Spool {
     this.#newDrops.clear();
   }
 
-  /** Turns counts of drops into entries that tell of them, if there is room for them. */
-  tellDrops(): void {
+  /**
+   * Turns counts of drops into entries that tell of them, if there is room for them.
+   * @param final whether there will be no more of those for now; others wait
+   */
+  tellDrops(final: (drops: Drops) => boolean = () => true): void {
     this.commit();
-    if (this.#pending.size === 0 || this.#maxBytes - this.#filesBytes < this.#maxBytes >> 3) return;
-    const told = [...this.#pending];
+    if (this.#maxBytes - this.#filesBytes < this.#maxBytes >> 3) return;
+    const told = [...this.#pending].filter(([key, count]) => final(dropsOf(key, count)));
+    if (told.length === 0) return;
     for (const [key, count] of told) {
-      const [reason, workload] = partsOf(key);
-      const entry = this.#marker({ reason, workload, count });
+      const entry = this.#marker(dropsOf(key, count));
       this.#hold(entry, this.#builders.express.add(entry));
+      this.#pending.delete(key);
     }
-    this.#pending.clear();
     if (this.#append('express', this.#state())) return;
     // a marker that was not written has been counted as a drop by what it tells of: once is enough
     this.#newDrops.clear();
@@ -318,7 +324,7 @@ export class Spool {
 
 const queueOf = ({ workload, urgent }: Omit<Entry, 'payload'>) => (urgent ? `!${workload}` : workload);
 
-function partsOf(key: string): [DropReason, string] {
+function dropsOf(key: string, count: number): Drops {
   const at = key.indexOf(' ');
-  return [key.slice(0, at) as DropReason, key.slice(at + 1)];
+  return { reason: key.slice(0, at) as DropReason, workload: key.slice(at + 1), count };
 }

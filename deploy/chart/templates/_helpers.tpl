@@ -36,7 +36,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- /* Settings that an agent takes from its file while it runs; agent/cli/settings.ts says which. */ -}}
 {{- define "belay.startConfig" -}}
-{{- omit .Values.config "filePosture" "networkPosture" "capabilitiesPosture" "unknownPosture" "visibility" "dropResourceFromProcessLogs" "logLevel" | toYaml }}
+{{- omit .Values.config "filePosture" "networkPosture" "capabilitiesPosture" "unknownPosture" "visibility" "alertThrottling" "maxAlertPerSec" "throttleSec" "dropResourceFromProcessLogs" "logLevel" | toYaml }}
 {{- end }}
 
 {{- /* Of every container; what it may do beyond this stands with it. */ -}}
