@@ -6,17 +6,8 @@ import type { Kernel } from '../kernel/kernel.js';
 import type { Repeats, Untold } from '../kernel/untold.js';
 import type { Position } from '../sink/spool/spool.js';
 import { EventReader, type RawEvent } from './decode.js';
-import {
-  type AlertRecord,
-  alertRecord,
-  type BelayRecord,
-  execRecord,
-  type GapRecord,
-  logRecord,
-  type RecordContext,
-  type ThrottleRecord,
-  unknownPodRecord,
-} from './record.js';
+import { alertRecord, execRecord, logRecord, type RecordContext, unknownPodRecord } from './make-record.js';
+import type { AlertRecord, BelayRecord, GapRecord, ThrottleRecord } from './record.js';
 import type { Throttle } from './throttle.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;

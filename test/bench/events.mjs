@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { PerformanceObserver } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EventReader } from '../../dist/event/decode.js';
-import { alertRecord, execRecord } from '../../dist/event/record.js';
+import { alertRecord, execRecord } from '../../dist/event/make-record.js';
 import { enums } from '../../dist/kernel/abi.js';
 import { FORMATS } from '../../dist/sink/formats/format.js';
 import { makeSink } from '../../dist/sink/make.js';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { EventReader } from '../../agent/event/decode.js';
-import { logRecord } from '../../agent/event/record.js';
+import { logRecord } from '../../agent/event/make-record.js';
 import { enums, structs } from '../../agent/kernel/abi.js';
 import { BATCH_HEAD as HEAD } from '../../agent/kernel/addon.js';
 // @ts-expect-error plain JavaScript, which also runs by itself
