@@ -1,5 +1,5 @@
 import type { AlertRecord, BelayRecord, ObjectRecord } from '../event/record.js';
-import { credentialsText } from '../sink/formats/words.js';
+import { objectText } from '../sink/formats/words.js';
 import { colours, pad } from './terminal.js';
 
 /** What can be shown of a record, and how wide it usually is. */
@@ -68,7 +68,7 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
     return { ...who, verdict: colours.gray('started'), operation: 'exec', object };
   }
   if (record.type === 'log') {
-    const object = printable(objectText(record.object));
+    const object = printable(objectOf(record.object));
     return { ...who, verdict: colours.gray('seen'), operation: printable(record.operation), object };
   }
   return {
@@ -76,7 +76,7 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
     verdict: verdict(record),
     sev: String(record.severity),
     operation: printable(record.operation),
-    object: printable(objectText(record.object)),
+    object: printable(objectOf(record.object)),
     rule: printable(record.policy ? `${record.policy}: ${record.rule}` : record.rule),
     tags: printable(record.tags.join(',')),
     message: printable(record.message),
@@ -88,18 +88,9 @@ function verdict({ verdict: what, dryRun }: AlertRecord): string {
   return dryRun ? colours.cyan('Passed (dry)') : colours.yellow('Passed');
 }
 
-export function objectText(o: ObjectRecord): string {
-  if (o.path) return o.unnamed ? '(no name)' : o.access ? `${o.path} (${o.access})` : o.path;
-  if (o.capability) return o.capability;
-  if (o.name) return o.name;
-  if (o.command) return `command ${o.command}`;
-  if (o.pid) return `process ${o.pid}`;
-  if (o.exitCode !== undefined) return `code ${o.exitCode}`;
-  if (o.exitSignal) return `signal ${o.exitSignal}`;
-  if (o.before && o.after) return credentialsText(o.before, o.after);
-  if (!o.address)
-    return o.port ? `${o.protocol} port ${o.port}` : o.socket ? `${o.socket} socket` : '(no name)';
-  return `${o.protocol} ${o.address.includes(':') ? `[${o.address}]` : o.address}:${o.port ?? 0}`;
+function objectOf(object: ObjectRecord): string {
+  const text = object.unnamed ? '' : objectText(object);
+  return text === '' ? '(no name)' : object.access ? `${text} (${object.access})` : text;
 }
 
 /** Names come from whoever is being watched: no escape sequence or line break of theirs reaches the terminal. */

@@ -29,7 +29,7 @@ export function eventsCommand(): Command {
     )
     .option(
       '--class <class>',
-      'only Process, File, Network, Capabilities or Syscall (may be given again)',
+      'only Process, File, Network, Capabilities, Syscall or Escape (may be given again)',
       collect,
     )
     .option('--policy <name>', 'only this policy (may be given again)', collect)

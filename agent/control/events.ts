@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { AlertRecord, ObjectRecord } from '../event/record.js';
+import type { AlertRecord } from '../event/record.js';
+import { objectText } from '../sink/formats/words.js';
 import { ApiError, ConnectionError, type KubeApi } from './api.js';
 import { cut } from './node-enforcement.js';
 import type { PolicyState } from './policies.js';
@@ -258,19 +259,8 @@ const seconds = (time: Date) => `${time.toISOString().slice(0, 19)}Z`;
 export function blockMessage(alert: AlertRecord): string {
   const { verdict, operation, object, policy, rule, message, process } = alert;
   const done = verdict === 'Denied' ? 'Blocked' : verdict === 'Killed' ? 'Killed at' : 'Container killed at';
-  const what = objectName(object);
+  const what = object.unnamed && !object.path ? 'a file without a name' : objectText(object);
   const by = policy === '' ? `(${rule})` : `by policy ${policy} (${rule})`;
   const program = operation === 'exec' || !process?.program ? '' : ` from ${process.program}`;
   return `${done} ${operation}${what && ` of ${what}`}${program} ${by}${message && `: ${message}`}`;
-}
-
-function objectName(object: ObjectRecord): string {
-  const { path, unnamed, capability, command, name, socket, protocol, address, port } = object;
-  if (capability !== undefined) return capability;
-  if (command !== undefined) return `command ${command}`;
-  if (name !== undefined) return name;
-  if (path !== undefined) return path === '' && unnamed ? 'a file without a name' : path;
-  const peer =
-    address === undefined ? '' : ` ${address.includes(':') ? `[${address}]` : address}:${port ?? 0}`;
-  return `${protocol ?? socket ?? ''}${peer}`;
 }

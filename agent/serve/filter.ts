@@ -23,7 +23,7 @@ const TYPES = {
   ...{ alert: true, exec: true, log: true, gap: true, throttle: true },
   ...{ failure: true, 'unknown-pod': true },
 } satisfies Record<BelayRecord['type'], true>;
-const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall'];
+const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall', 'Escape'];
 const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
 
 /**

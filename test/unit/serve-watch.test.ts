@@ -77,9 +77,11 @@ describe('watching over gRPC', () => {
     expect(await wanted({ classes: ['File'], namespaces: ['seen'] })).toEqual(['']);
     expect(await wanted({ classes: ['Network'], namespaces: ['seen'] })).toEqual([]);
     expect(await wanted({ types: ['log'] })).toEqual(['']);
+    happen({ message: 'mount', class: 'Escape', namespace: 'out', policy: 'out' });
+    expect(await wanted({ classes: ['escape'] })).toEqual(['mount']);
     expect(await wanted({ policies: ['read-only'] })).toEqual(['file']);
     expect(await wanted({ verdicts: ['passed'] })).toEqual(['passed']);
-    expect(await wanted({ minSeverity: 3, types: ['alert'] })).toEqual(['denied', 'bank', 'file']);
+    expect(await wanted({ minSeverity: 3, types: ['alert'] })).toEqual(['denied', 'bank', 'file', 'mount']);
   });
 
   it('says which words there are when it is asked for one that there is not', async () => {

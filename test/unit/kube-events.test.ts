@@ -1,0 +1,27 @@
+import { expect, test } from 'vitest';
+import { cellsOf } from '../../agent/cli/event-columns.js';
+import { blockMessage } from '../../agent/control/events.js';
+import { alertOf } from './records.js';
+
+const look = { socket: 'dgram', protocol: 'udp', address: '10.96.0.10', port: 53, domain: 'google.com' };
+
+test.each([
+  ['a name that was looked up', 'dns-query', look, 'google.com', 'google.com'],
+  [
+    'an address',
+    'connect',
+    { protocol: 'tcp', address: '2001:db8::7', port: 443 },
+    'tcp [2001:db8::7]:443',
+    'tcp [2001:db8::7]:443',
+  ],
+  ['a system call', 'syscall', { syscall: 'unlink', path: '/a' }, 'unlink /a', 'unlink /a'],
+  ['a file', 'open', { path: '/a', access: 'write' } as const, '/a', '/a (write)'],
+  ['no name', 'exec', { path: '', unnamed: true } as const, 'a file without a name', '(no name)'],
+  ['a capability', 'capable', { capability: 'net_raw' }, 'capability net_raw', 'capability net_raw'],
+])('a Kubernetes Event and a terminal say what was denied: %s', (_, operation, object, event, cell) => {
+  const alert = alertOf({ operation, object, process: undefined, message: '' });
+  expect(blockMessage(alert)).toBe(
+    `Blocked ${operation} of ${event} by policy no-shells (process.matchPaths[0])`,
+  );
+  expect(cellsOf(alert, ['object'])).toEqual([cell]);
+});
