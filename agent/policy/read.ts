@@ -112,6 +112,11 @@ function readPolicy(object: Fields, written: string | undefined): Policy | undef
   return undefined;
 }
 
+/** Of kinds that are not read: how to say the same. */
+const INSTEAD: ReadonlyMap<string, string> = new Map([
+  ['KubeArmorNetworkPolicy', '; write a HostPolicy with network.egress and network.ingress'],
+]);
+
 function readKind(object: Fields, written: string | undefined): PolicyKind | undefined {
   const source = object.source;
   const known = Object.keys(KINDS) as PolicyKind[];
@@ -128,7 +133,8 @@ function readKind(object: Fields, written: string | undefined): PolicyKind | und
         'this is not a policy: it has no kind; write kind: WorkloadPolicy, or take it out',
       );
     } else {
-      const near = suggestion(written, known) || `; write one of ${known.join(', ')}`;
+      const near =
+        INSTEAD.get(written) ?? (suggestion(written, known) || `; write one of ${known.join(', ')}`);
       const what = ours ? `unknown kind "${short(written)}"` : `this is a ${short(written)}, not a policy`;
       source.error(node ?? object.node, `${what}${near}`);
     }

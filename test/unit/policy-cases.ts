@@ -81,6 +81,11 @@ const faultRows: readonly Row[] = [
   ['another object', '@@apiVersion: v1\nmetadata: {name: x}\n', 'not a policy'],
   ['a Deployment', 'apiVersion: apps/v1\nkind: @@Deployment\n', 'a Deployment, not a policy'],
   [
+    'a kind of KubeArmor’s that is not read',
+    'apiVersion: security.kubearmor.com/v1\nkind: @@KubeArmorNetworkPolicy\n',
+    'write a HostPolicy with network.egress',
+  ],
+  [
     'a mistyped kind',
     'apiVersion: security.belay.dev/v1\nkind: @@WorkloadPolcy\n',
     'did you mean "WorkloadPolicy"',
