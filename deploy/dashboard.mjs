@@ -38,6 +38,7 @@ const ROWS = [
     panel('Dropped and counted', 'timeseries', 'ops', 8, [
       [rate('belay_sink_dropped_total', 'sink'), '{{sink}}'],
       [rate('belay_events_lost_total', 'ring'), 'ring {{ring}}'],
+      [rate('belay_alerts_throttled_total', 'node'), 'throttled on {{node}}'],
     ]),
     panel('Failed attempts', 'timeseries', 'ops', 12, [[rate('belay_sink_failures_total', 'sink'), '{{sink}}']]),
     panel('Nodes whose events do not arrive', 'timeseries', 'none', 12, [[`count by (sink) (belay_sink_up{${ON}} == 0)`, '{{sink}}']]),
