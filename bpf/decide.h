@@ -408,7 +408,7 @@ static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u6
 /* Odd, so that no mixture of two entries adds up. */
 #define CACHE_SUM(sum, value) ((sum) * 0x5bd1e995 + (value))
 
-/* Rules out everything but a plain pass: no event, no condition. */
+/* Whether the decision is a plain pass: no event, no condition. */
 static __always_inline bool passes_plainly(struct tables t, u32 decision, u32 decide)
 {
 	u32 verdict;
@@ -437,20 +437,19 @@ static __always_inline u64 name_hash(struct dentry *dentry)
 	barrier_var(sum); \
 	same_; })
 
-/* Whether the entry answers for this file; then with what. */
-static __always_inline bool is_cached(struct cached *e, struct caller *c, struct file *file, u64 classes, u32 *decision)
+/* Whether the entry is about this file and passes it. */
+static __always_inline bool passes_cached(struct cached *e, struct caller *c, struct file *file, u64 classes, u32 decide)
 {
 	struct dentry *dentry = file->f_path.dentry;
-	u64 answer, sum = 1;
+	u64 passes, sum = 1;
 
 	barrier_var(e);
 	if (!CACHE_SAME(dentry, dentry) || !CACHE_SAME(mount, file->f_path.mnt) ||
 	    !CACHE_SAME(parent, dentry->d_parent->d_inode) || !CACHE_SAME(name, name_hash(dentry)) ||
 	    !CACHE_SAME(home, c->subject->home) || !CACHE_SAME(classes, classes) || !CACHE_SAME(sequence, tree_sequence()))
 		return false;
-	answer = *(volatile u64 *)&e->decision;
-	*decision = answer;
-	return CACHE_SUM(sum, answer) == *(volatile u64 *)&e->sum;
+	passes = *(volatile u64 *)&e->passes;
+	return CACHE_SUM(sum, passes) == *(volatile u64 *)&e->sum && passes >> decide & 1;
 }
 
 /* What an entry is about, from before the object is named: where that changes meanwhile, it will not be found. */
@@ -465,23 +464,63 @@ static __always_inline void identify(struct cached *e, struct caller *c, struct 
 	e->home = c->subject->home;
 }
 
-static __always_inline void complete(struct cached *e, u64 classes, u64 sequence, u32 decision)
+/* Keeps what has been judged of the file in the tables of this set (as in struct workload); only what was named without
+ * trouble, and by a single subject class. */
+static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 set, u32 decide)
 {
+	struct tables t = { tables_arena(), set };
+	u32 domain = names_of(decide), generation = set >> 32;
+	struct cached *e = &s->fresh;
+	struct verdicts *v;
 	u64 sum = 1;
 
+	if (!t.arena || s->flags != WALK_DONE || s->count != 1)
+		return;
+	v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!v) {
+		count_failure(FAILURE_CACHE);
+		return;
+	}
+	e->classes = SUBJECT_WORD(generation, s->classes[0], domain);
+	e->sequence = s->sequence;
+	e->passes = 0;
+#pragma unroll
+	for (u32 i = 0; i < DECIDE_COUNT; i++)
+		e->passes |= (u64)passes_plainly(t, s->judgement.decisions[0], i) << i;
 	/* through memory, since a verifier lets nobody count with pointers */
 	barrier();
-	e->classes = classes;
-	e->sequence = sequence;
-	e->decision = decision;
 	sum = CACHE_SUM(sum, e->dentry);
 	sum = CACHE_SUM(sum, e->mount);
 	sum = CACHE_SUM(sum, e->parent);
 	sum = CACHE_SUM(sum, e->name);
 	sum = CACHE_SUM(sum, e->home);
-	sum = CACHE_SUM(sum, classes);
-	sum = CACHE_SUM(sum, sequence);
-	e->sum = CACHE_SUM(sum, decision);
+	sum = CACHE_SUM(sum, e->classes);
+	sum = CACHE_SUM(sum, e->sequence);
+	e->sum = CACHE_SUM(sum, e->passes);
+	v->ways[CACHE_WAY(s->classes[0], domain)] = *e;
+}
+
+/* An open file whose verdict is not cached; then it is. A function of its own that finds the caller again, so that who
+ * is answered from the cache keeps all it needs in registers. */
+static __noinline bool judge_uncached(struct file *file, u32 decide, u32 operation)
+{
+	struct scratch *s;
+	struct caller c;
+	bool denied;
+
+	if (!find_caller(&c)) /* let go of since */
+		return false;
+	s = take_scratch();
+	if (!s)
+		return true;
+	s->flags = 0;
+	identify(&s->fresh, &c, file);
+	denied = judge_dentry(s, &c, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt), (u64)file->f_inode, decide,
+			      operation);
+	if (!through_security)
+		keep_verdict(s, file, c.set, decide);
+	give_scratch(s);
+	return denied;
 }
 
 /* For hooks that are given an open file: most answers come from the inode's own cache. */
@@ -489,9 +528,6 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 {
 	u64 word = *(volatile u64 *)&c->subject->classes, domain = names_of(decide);
 	struct verdicts *v;
-	struct scratch *s;
-	u32 decision;
-	bool denied;
 
 	if (!is_active(c, domain, decide))
 		return false;
@@ -499,30 +535,10 @@ static __always_inline bool judge_file(struct caller *c, struct file *file, u32 
 	if (!through_security && word >> 16 == (u64)generation_of(c) << 16) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
 		word |= domain << 16;
-		if (v && is_cached(&v->ways[CACHE_WAY(word, domain)], c, file, word, &decision) &&
-		    passes_plainly(c->tables, decision, decide))
+		if (v && passes_cached(&v->ways[CACHE_WAY(word, domain)], c, file, word, decide))
 			return false;
 	}
-	s = take_scratch();
-	if (!s)
-		return true;
-	s->flags = 0;
-	identify(&s->fresh, c, file);
-	denied = judge_dentry(s, c, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt), (u64)file->f_inode, decide,
-			      operation);
-	/* only what was named without trouble, in the tables that are in force, by a single subject class */
-	if (!through_security && s->flags == WALK_DONE && s->count == 1) {
-		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (v) {
-			word = SUBJECT_WORD(generation_of(c), s->classes[0], domain);
-			complete(&s->fresh, word, s->sequence, s->judgement.decisions[0]);
-			v->ways[CACHE_WAY(s->classes[0], domain)] = s->fresh;
-		} else {
-			count_failure(FAILURE_CACHE);
-		}
-	}
-	give_scratch(s);
-	return denied;
+	return judge_uncached(file, decide, operation);
 }
 
 #endif

@@ -51,24 +51,28 @@ static __always_inline bool judge_aliases(struct scratch *s, struct caller *c, u
 /* The second open of a file in an overlay, that of the layer's own. Where the overlay came after the workload, who made it
  * is free in what it calls the file, which may be protected where it lies: whoever may not run or map it there may
  * not open it here either, since no later hook sees more than the overlay's name. */
-static __noinline bool judge_layer(struct caller *c, struct file *file)
+static __noinline bool judge_layer(struct file *file)
 {
 	u32 decide = opened_for(file);
 	u64 over = (u64)BPF_CORE_READ(opened_path(file), dentry), inode = (u64)file->f_inode;
 	u64 dentry = (u64)file->f_path.dentry;
-	struct root_key key = { (u64)PEEK(dentry, over, d_sb), c->subject->home };
+	struct root_key key = { (u64)PEEK(dentry, over, d_sb) };
 	struct scratch *s;
+	struct caller c;
 	bool denied;
 
+	if (!find_caller(&c))
+		return false;
+	key.home = c.subject->home;
 	if (bpf_map_lookup_elem(&roots, &key))
 		return false;
 	s = take_scratch();
 	if (!s)
 		return true;
 	if (bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias) && (u64)PEEK(dentry, dentry, d_inode) != inode)
-		denied = judge_aliases(s, c, inode, decide);
+		denied = judge_aliases(s, &c, inode, decide);
 	else
-		denied = judge_in_layer(s, c, dentry, inode, decide);
+		denied = judge_in_layer(s, &c, dentry, inode, decide);
 	give_scratch(s);
 	return denied;
 }
@@ -93,17 +97,13 @@ int BPF_PROG(file_open, struct file *file)
 {
 	struct caller c;
 
-	if (protects_file(file))
+	if (file->f_mode & FMODE_WRITE && protects_file(file))
 		ANSWER(true);
 	if (!find_caller(&c))
 		return 0;
-	if (file->f_mode & FMODE_LAYER) {
-		/* a copy, so that c itself need not be in memory */
-		struct caller copy = c;
-
-		ANSWER(judge_layer(&copy, file));
-	}
-	if (opens_kernel(&c, file) || writes_memory(&c, file))
+	if (file->f_mode & FMODE_LAYER)
+		ANSWER(judge_layer(file));
+	if (is_special(&c, file) && judge_special(file))
 		ANSWER(true);
 	ANSWER(judge_file(&c, file, opened_for(file), OPERATION_OPEN));
 }
@@ -116,7 +116,7 @@ int BPF_PROG(file_receive, struct file *file)
 
 	if (!find_caller(&c))
 		return 0;
-	if (opens_kernel(&c, file) || writes_memory(&c, file))
+	if (is_special(&c, file) && judge_special(file))
 		ANSWER(true);
 	ANSWER(judge_file(&c, file, file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ, OPERATION_RECEIVE));
 }

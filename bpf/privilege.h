@@ -255,16 +255,16 @@ static __always_inline bool is_raw_device(struct inode *inode, u32 mode)
 	return device >> 20 == MEM_MAJOR && (minor == 1 || minor == 2 || minor == 4);
 }
 
+#define OPENS_KERNEL (1u << ESCAPE_KERNEL_INTERFACE | 1u << ESCAPE_DEVICE_NODE)
+
 /* An open file, or one that is received, by which the kernel or a device is reached. True = denied. */
 static __always_inline bool opens_kernel(struct caller *c, struct file *file)
 {
-	u32 judged = HEADER_OF(c->tables, active, DOMAIN_ESCAPE);
-	struct inode *inode;
+	struct inode *inode = file->f_inode;
 	u32 mode;
 
-	if (!(judged & (1u << ESCAPE_KERNEL_INTERFACE | 1u << ESCAPE_DEVICE_NODE)))
+	if (!(HEADER_OF(c->tables, active, DOMAIN_ESCAPE) & OPENS_KERNEL))
 		return false;
-	inode = file->f_inode;
 	mode = PEEK(inode, inode, i_mode);
 	if (is_raw_device(inode, mode))
 		return JUDGE_ESCAPE(c, ESCAPE_DEVICE_NODE, name_path(s, &file->f_path));
@@ -272,6 +272,20 @@ static __always_inline bool opens_kernel(struct caller *c, struct file *file)
 						   file->f_mode & FMODE_WRITE))
 		return false;
 	return JUDGE_ESCAPE(c, ESCAPE_KERNEL_INTERFACE, name_path(s, &file->f_path));
+}
+
+/* What is asked of an open file, or one that is received, besides its name. True = denied. */
+static __noinline bool judge_special(struct file *file)
+{
+	struct caller c;
+
+	return find_caller(&c) && (opens_kernel(&c, file) || writes_memory(&c, file));
+}
+
+/* Whether there is anything to ask. */
+static __always_inline bool is_special(struct caller *c, struct file *file)
+{
+	return file->f_mode & FMODE_WRITE || HEADER_OF(c->tables, active, DOMAIN_ESCAPE) & OPENS_KERNEL;
 }
 
 /* mknod of a device; device 0 is none (what overlays hide files with). True = denied. */

@@ -260,15 +260,15 @@ static __always_inline bool is_cgroup_of(struct settings *set, struct inode *dir
 	return false;
 }
 
-/* A file that is opened, or received, to be written. True = denied. */
-static __always_inline bool protects_file(struct file *file)
+/* A file that is opened to be written. True = denied. */
+static __noinline bool protects_file(struct file *file)
 {
 	struct settings *set;
 	struct subject *who;
 	struct inode *inode;
 	u64 magic;
 
-	if (!(file->f_mode & FMODE_WRITE) || !has_state())
+	if (!has_state())
 		return false;
 	inode = file->f_inode;
 	magic = PEEK(super_block, PEEK(inode, inode, i_sb), s_magic);

@@ -84,11 +84,17 @@ struct {
 	__type(value, struct subject);
 } tasks SEC(".maps");
 
+/* Out of the way of everybody else: where a bit of the task lies takes a dozen instructions to ask. */
+static __noinline bool is_in_exec(struct task_struct *task)
+{
+	return BPF_CORE_READ_BITFIELD(task, in_execve);
+}
+
 /* The exec that makes the current task the container is under way: not judged until it is done. One that fails leaves the
  * task where it went, and judged. */
 static __always_inline bool is_starting(struct subject *who, struct task_struct *task)
 {
-	return who->flags & SUBJECT_UNSTARTED && BPF_CORE_READ_BITFIELD(task, in_execve);
+	return who->flags & SUBJECT_UNSTARTED && is_in_exec(task);
 }
 
 /* cgroup id -> whose it is */
@@ -197,7 +203,7 @@ struct {
 	__type(value, struct home);
 } homes SEC(".maps");
 
-/* A cached decision, valid while all that it was made from is unchanged. sum guards against two CPUs
+/* What a decision lets pass, valid while all that it was made from is unchanged. sum guards against two CPUs
  * writing one entry at once: a torn entry does not add up and is a miss. */
 struct cached {
 	u64 dentry;
@@ -207,7 +213,7 @@ struct cached {
 	u64 home; /* as in struct subject */
 	u64 classes; /* SUBJECT_WORD of a program and no script, with enum domain in the script's place */
 	u64 sequence; /* tree_sequence() */
-	u64 decision;
+	u64 passes; /* bit 1 << enum decide: without event or condition */
 	u64 sum;
 };
 #define CACHE_WAYS 4
