@@ -422,6 +422,7 @@ static __always_inline bool passes_plainly(struct tables t, u32 decision, u32 de
 			    !RULE(t, verdict, u32, next));
 }
 
+/* Hash and length of a dentry's name; one word, but no verifier lets a program of 6.1 load it as such. */
 static __always_inline u64 name_hash(struct dentry *dentry)
 {
 	return dentry->d_name.hash | (u64)dentry->d_name.len << 32;
@@ -441,12 +442,22 @@ static __always_inline u64 name_hash(struct dentry *dentry)
 static __always_inline bool passes_cached(struct cached *e, struct caller *c, struct file *file, u64 classes, u32 decide)
 {
 	struct dentry *dentry = file->f_path.dentry;
-	u64 passes, sum = 1;
+	u64 name, sequence, passes, sum = 1;
 
 	barrier_var(e);
 	if (!CACHE_SAME(dentry, dentry) || !CACHE_SAME(mount, file->f_path.mnt) ||
-	    !CACHE_SAME(parent, dentry->d_parent->d_inode) || !CACHE_SAME(name, name_hash(dentry)) ||
-	    !CACHE_SAME(home, c->subject->home) || !CACHE_SAME(classes, classes) || !CACHE_SAME(sequence, tree_sequence()))
+	    !CACHE_SAME(parent, dentry->d_parent->d_inode) || !CACHE_SAME(home, c->subject->home) ||
+	    !CACHE_SAME(classes, classes))
+		return false;
+	/* asking once which way to go, for every cached answer comes by here */
+	if (has_rdonly_cast) {
+		name = peek8((void *)&dentry->d_name);
+		sequence = TREE_SEQUENCE(SEQUENCE_CAST);
+	} else {
+		name = name_hash(dentry);
+		sequence = TREE_SEQUENCE(SEQUENCE_READ);
+	}
+	if (!CACHE_SAME(name, name) || !CACHE_SAME(sequence, sequence))
 		return false;
 	passes = *(volatile u64 *)&e->passes;
 	return CACHE_SUM(sum, passes) == *(volatile u64 *)&e->sum && passes >> decide & 1;
@@ -492,9 +503,9 @@ static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 se
 	sum = CACHE_SUM(sum, e->dentry);
 	sum = CACHE_SUM(sum, e->mount);
 	sum = CACHE_SUM(sum, e->parent);
-	sum = CACHE_SUM(sum, e->name);
 	sum = CACHE_SUM(sum, e->home);
 	sum = CACHE_SUM(sum, e->classes);
+	sum = CACHE_SUM(sum, e->name);
 	sum = CACHE_SUM(sum, e->sequence);
 	e->sum = CACHE_SUM(sum, e->passes);
 	v->ways[CACHE_WAY(s->classes[0], domain)] = *e;
@@ -502,17 +513,17 @@ static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 se
 
 /* An open file whose verdict is not cached; then it is. A function of its own that finds the caller again, so that who
  * is answered from the cache keeps all it needs in registers. */
-static __noinline bool judge_uncached(struct file *file, u32 decide, u32 operation)
+static __noinline int judge_uncached(struct file *file, u32 decide, u32 operation)
 {
 	struct scratch *s;
 	struct caller c;
 	bool denied;
 
 	if (!find_caller(&c)) /* let go of since */
-		return false;
+		return 0;
 	s = take_scratch();
 	if (!s)
-		return true;
+		return -EACCES;
 	s->flags = 0;
 	identify(&s->fresh, &c, file);
 	denied = judge_dentry(s, &c, (u64)file->f_path.dentry, (u64)real_mount(file->f_path.mnt), (u64)file->f_inode, decide,
@@ -520,23 +531,23 @@ static __noinline bool judge_uncached(struct file *file, u32 decide, u32 operati
 	if (!through_security)
 		keep_verdict(s, file, c.set, decide);
 	give_scratch(s);
-	return denied;
+	ANSWER(denied);
 }
 
-/* For hooks that are given an open file: most answers come from the inode's own cache. */
-static __always_inline bool judge_file(struct caller *c, struct file *file, u32 decide, u32 operation)
+/* For hooks that are given an open file: most answers come from the inode's own cache. 0 or -EACCES. */
+static __always_inline int judge_file(struct caller *c, struct file *file, u32 decide, u32 operation)
 {
 	u64 word = *(volatile u64 *)&c->subject->classes, domain = names_of(decide);
 	struct verdicts *v;
 
 	if (!is_active(c, domain, decide))
-		return false;
+		return 0;
 	/* classes of these tables, and no script's */
 	if (!through_security && word >> 16 == (u64)generation_of(c) << 16) {
 		v = bpf_inode_storage_get(&verdicts, file->f_inode, 0, 0);
 		word |= domain << 16;
 		if (v && passes_cached(&v->ways[CACHE_WAY(word, domain)], c, file, word, decide))
-			return false;
+			return 0;
 	}
 	return judge_uncached(file, decide, operation);
 }

@@ -51,7 +51,7 @@ static __always_inline bool judge_aliases(struct scratch *s, struct caller *c, u
 /* The second open of a file in an overlay, that of the layer's own. Where the overlay came after the workload, who made it
  * is free in what it calls the file, which may be protected where it lies: whoever may not run or map it there may
  * not open it here either, since no later hook sees more than the overlay's name. */
-static __noinline bool judge_layer(struct file *file)
+static __noinline int judge_layer(struct file *file)
 {
 	u32 decide = opened_for(file);
 	u64 over = (u64)BPF_CORE_READ(opened_path(file), dentry), inode = (u64)file->f_inode;
@@ -62,19 +62,19 @@ static __noinline bool judge_layer(struct file *file)
 	bool denied;
 
 	if (!find_caller(&c))
-		return false;
+		return 0;
 	key.home = c.subject->home;
 	if (bpf_map_lookup_elem(&roots, &key))
-		return false;
+		return 0;
 	s = take_scratch();
 	if (!s)
-		return true;
+		return -EACCES;
 	if (bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias) && (u64)PEEK(dentry, dentry, d_inode) != inode)
 		denied = judge_aliases(s, &c, inode, decide);
 	else
 		denied = judge_in_layer(s, &c, dentry, inode, decide);
 	give_scratch(s);
-	return denied;
+	ANSWER(denied);
 }
 
 /* What a workload mounts anew was not there at the start, even if its super block lies where such a one did: the overlays of
@@ -96,16 +96,23 @@ SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
 	struct caller c;
+	int answer;
 
-	if (file->f_mode & FMODE_WRITE && protects_file(file))
-		ANSWER(true);
+	if (file->f_mode & FMODE_WRITE) {
+		answer = protects_file(file);
+		if (answer)
+			return answer;
+	}
 	if (!find_caller(&c))
 		return 0;
 	if (file->f_mode & FMODE_LAYER)
-		ANSWER(judge_layer(file));
-	if (is_special(&c, file) && judge_special(file))
-		ANSWER(true);
-	ANSWER(judge_file(&c, file, opened_for(file), OPERATION_OPEN));
+		return judge_layer(file);
+	if (is_special(&c, file)) {
+		answer = judge_special(file);
+		if (answer)
+			return answer;
+	}
+	return judge_file(&c, file, opened_for(file), OPERATION_OPEN);
 }
 
 /* A descriptor that another process sends. */

@@ -35,19 +35,14 @@ enum walk_flag {
 struct walk { struct scratch *s; };
 
 /* Both locks' counts; an odd one means that a writer is at work. */
+#define TREE_SEQUENCE(read) (read(&rename_lock) | (u64)read(&mount_lock) << 32)
+#define SEQUENCE_CAST(lock) (CAST(seqcount, lock)->sequence)
+#define SEQUENCE_READ(lock) BPF_CORE_READ((struct seqcount *)(lock), sequence)
+
 static __always_inline u64 tree_sequence(void)
 {
-	u32 renames, mounts;
-
-	/* as PEEK, which would ask twice which way to go: every cached answer comes by here */
-	if (has_rdonly_cast) {
-		renames = CAST(seqcount, &rename_lock)->sequence;
-		mounts = CAST(seqcount, &mount_lock)->sequence;
-	} else {
-		renames = BPF_CORE_READ((struct seqcount *)&rename_lock, sequence);
-		mounts = BPF_CORE_READ((struct seqcount *)&mount_lock, sequence);
-	}
-	return renames | (u64)mounts << 32;
+	/* as PEEK, which would ask twice which way to go */
+	return has_rdonly_cast ? TREE_SEQUENCE(SEQUENCE_CAST) : TREE_SEQUENCE(SEQUENCE_READ);
 }
 
 #define SEQUENCE_BUSY 0x100000001ull

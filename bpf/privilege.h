@@ -274,12 +274,12 @@ static __always_inline bool opens_kernel(struct caller *c, struct file *file)
 	return JUDGE_ESCAPE(c, ESCAPE_KERNEL_INTERFACE, name_path(s, &file->f_path));
 }
 
-/* What is asked of an open file, or one that is received, besides its name. True = denied. */
-static __noinline bool judge_special(struct file *file)
+/* What is asked of an open file, or one that is received, besides its name. 0 or -EACCES. */
+static __noinline int judge_special(struct file *file)
 {
 	struct caller c;
 
-	return find_caller(&c) && (opens_kernel(&c, file) || writes_memory(&c, file));
+	ANSWER(find_caller(&c) && (opens_kernel(&c, file) || writes_memory(&c, file)));
 }
 
 /* Whether there is anything to ask. */

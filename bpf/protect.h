@@ -260,8 +260,8 @@ static __always_inline bool is_cgroup_of(struct settings *set, struct inode *dir
 	return false;
 }
 
-/* A file that is opened to be written. True = denied. */
-static __noinline bool protects_file(struct file *file)
+/* A file that is opened to be written. 0 or -EACCES. */
+static __noinline int protects_file(struct file *file)
 {
 	struct settings *set;
 	struct subject *who;
@@ -269,19 +269,19 @@ static __noinline bool protects_file(struct file *file)
 	u64 magic;
 
 	if (!has_state())
-		return false;
+		return 0;
 	inode = file->f_inode;
 	magic = PEEK(super_block, PEEK(inode, inode, i_sb), s_magic);
 	if (magic != PROC_SUPER_MAGIC && magic != CGROUP2_SUPER_MAGIC)
-		return false;
+		return 0;
 	set = get_settings();
 	if (!set || !set->agent)
-		return false;
+		return 0;
 	if (magic == PROC_SUPER_MAGIC ? !is_proc_of(set, inode) :
 				       !is_cgroup_of(set, BPF_CORE_READ(file, f_path.dentry, d_parent, d_inode)))
-		return false;
+		return 0;
 	who = find_stranger(set);
-	return who && PROTECT(who, OPERATION_OPEN, name_path(s, &file->f_path));
+	ANSWER(who && PROTECT(who, OPERATION_OPEN, name_path(s, &file->f_path)));
 }
 
 /* The agent is gone: what named it may soon be another's. */
