@@ -18,10 +18,11 @@ static long hash_step(u32 i, struct scratch **sp)
 	return 0;
 }
 
-/* Same key = same workload, rule, operation and object. */
+/* Same key = same workload, rule, operation and object. Other tables' rule of that number is another rule. */
 static __always_inline u64 fold_key(struct scratch *s, u32 rule, u32 verdict)
 {
 	s->hash = ((u64)s->workload << 48 | (u64)rule << 16 | s->operation << 8 | verdict) * 0x9e3779b97f4a7c15ull;
+	s->hash = (s->hash ^ s->generation) * 0x9e3779b97f4a7c15ull;
 	s->at = s->off;
 	bpf_loop(NAME_MAX_BYTES / 8 + 1, hash_step, &s, 0);
 	return s->hash | 1;

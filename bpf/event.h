@@ -212,7 +212,7 @@ enum binding_flag {
 	BINDING_POD = 1, /* a pod's cgroup; those of its containers lie directly below */
 };
 
-/* Repeats of the same (workload, rule, object) within a window are one record: the first is reported at
+/* Repeats of the same (workload, tables, rule, object) within a window are one record: the first is reported at
  * once, the rest are counted here and reported when the window ends. */
 struct fold {
 	unsigned long long key; /* 0 = free */

@@ -240,6 +240,16 @@ describe('events', () => {
       .slice(from)
       .reduce((sum, r) => sum + (r.type === 'gap' ? Number(r.lost) : 0), 0);
 
+  it('are told by the policy that denied, though another denied the same within the second', async () => {
+    const before = belay.records().length;
+    for (const name of ['before', 'after']) {
+      await belay.enforce(rule(name, SECRET));
+      expect(await shell.do('read', SECRET)).toBe('EACCES');
+    }
+    for (const name of ['before', 'after'])
+      await belay.alert((alert) => alert.policy === name && alert.object.path === SECRET, before);
+  });
+
   it('are counted exactly: as many as were denied', async () => {
     await belay.enforce(rule('count', `${T}/other`));
     const from = belay.records().length;
