@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CAPABILITIES as ALL } from '../../agent/policy/schema/words.js';
 import { PROJECT, quote, Shell } from '../kernel/harness.js';
@@ -38,9 +38,11 @@ export const cgroupOf = (name: string) => `/sys/fs/cgroup/conformance/${name}`;
 /** A real container of runc's, on an overlay as containerd makes it, in the node's network. */
 export class Container {
   readonly #shell: Shell;
+  readonly #bundle: string;
 
-  private constructor(shell: Shell) {
+  private constructor(shell: Shell, bundle: string) {
     this.#shell = shell;
+    this.#bundle = bundle;
   }
 
   /** @param lower its files, as `ubuntuFiles` has made them */
@@ -91,7 +93,7 @@ export class Container {
     const shell = new Shell('runc', ['run', '--bundle', bundle, name]);
     const greeting = await shell.run('chown -R 1000:1000 /home/user1 && echo inside');
     if (greeting !== 'inside') throw new Error(`container ${name} did not start: ${greeting}`);
-    return new Container(shell);
+    return new Container(shell, bundle);
   }
 
   outcome(step: Step): Promise<Step['outcome'] | string> {
@@ -102,9 +104,12 @@ export class Container {
     return this.#shell.run(script);
   }
 
+  /** Ends all of its processes, and leaves nothing of it behind. */
   async close(): Promise<void> {
     await this.#shell.run('kill -KILL -1 2>/dev/null; exit').catch(() => {});
     await this.#shell.close();
+    execFileSync('umount', [join(this.#bundle, 'rootfs')]);
+    rmSync(this.#bundle, { recursive: true });
   }
 }
 

@@ -91,7 +91,7 @@ export const HOST_POLICIES: readonly NodeCase[] = [
   row({
     name: 'udp is audited',
     rules: 'network: {matchProtocols: [{protocol: udp}]}',
-    ...{ action: 'Audit', run: 'echo > /dev/udp/127.0.0.1/9', resource: /dgram/i },
+    ...{ action: 'Audit', run: 'echo > /dev/udp/127.0.0.1/9', resource: /^udp / },
   }),
   row({
     name: 'a file is blocked',
@@ -234,6 +234,6 @@ export const SETTINGS: readonly NodeCase[] = [
       says('strict', CURL, /It works/),
       says('strict', 'curl -sS --max-time 20 http://google.com/', /Could not resolve/),
     ],
-    alerts: [{ policy: POSTURE, action: 'Block', verdict: 'Denied', pod: 'strict', resource: /dgram/i }],
+    alerts: [{ policy: POSTURE, action: 'Block', verdict: 'Denied', pod: 'strict', resource: /^udp / }],
   },
 ];

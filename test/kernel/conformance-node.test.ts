@@ -70,12 +70,14 @@ describe('KubeArmor’s conformance, of a node', () => {
       }),
     );
     const server = await Container.start({ name: 'server' }, files);
+    containers.set('server', server);
     await server.run('names 127.0.0.1 & cd /var/www/html; httpd httpd -p 80');
     host = new Shell('/bin/bash', []);
   });
-  afterAll(() => {
+  afterAll(async () => {
     events?.close();
     kernel?.close();
+    await Promise.all([...containers.values()].map((container) => container.close()));
   });
 
   const alerts = (from: number) =>

@@ -76,9 +76,13 @@ describe('KubeArmor’s conformance', () => {
     belay = await Belay.start({ workloads, flags: ['--config', settings, '--socket', SOCKET] });
     await starting;
     const server = await Container.start({ name: 'server' }, files);
+    containers.set('server', server);
     await server.run('names 127.0.0.1 & cd /var/www/html; httpd httpd -p 80');
   });
-  afterAll(() => belay?.stop());
+  afterAll(async () => {
+    await belay?.stop();
+    await Promise.all([...containers.values()].map((container) => container.close()));
+  });
 
   const outcome = (step: Case['steps'][number]) => {
     const container = containers.get(step.in);
