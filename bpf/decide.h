@@ -364,13 +364,10 @@ __noinline int judge_name(struct scratch *s, struct subject *who, struct workloa
 		return 1;
 	t.region = s->region;
 	standing = standing_of(s->object_mount, s->object_inode, s->object_dentry, s->decide);
-	if (standing == STANDING_IN_LAYER) {
-		/* What is done through the overlay is judged above. But what is read here is copied up, for whoever owns the
-		 * overlay to read: judged where it lies. */
-		if (s->decide != DECIDE_READ)
-			return 0;
+	/* What is done through the overlay is judged above. But what is read here is copied up, for whoever owns the overlay to
+	 * read, and a descriptor may have been had from fanotify: judged where it lies. */
+	if (standing == STANDING_IN_LAYER)
 		s->object_mount = 0;
-	}
 	if (standing == STANDING_IGNORED)
 		return 0;
 	set_classes(s, who, s->decide == DECIDE_EXEC);
@@ -381,7 +378,7 @@ __noinline int judge_name(struct scratch *s, struct subject *who, struct workloa
 			name_alone(s, s->object_dentry);
 		s->flags = WALK_LOST;
 	} else if (!s->object_mount && s->flags & WALK_LOST)
-		return 0;
+		return s->event_flags & EVENT_WRITE ? judge_over(s, who, w) : 0;
 	if (judge(s, who, w))
 		return 1;
 	if (s->decide == DECIDE_WRITE && HEADER_OF(t, active, DOMAIN_CALL) & 1u << DECIDE_OTHER)
@@ -498,6 +495,9 @@ static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 se
 #pragma unroll
 	for (u32 i = 0; i < DECIDE_COUNT; i++)
 		e->passes |= (u64)passes_plainly(t, s->judgement.decisions[0], i) << i;
+	/* a change is also asked about in an overlay's upper layer, see judge_over */
+	if (decide != DECIDE_WRITE)
+		e->passes &= ~(1ull << DECIDE_WRITE);
 	/* through memory, since a verifier lets nobody count with pointers */
 	barrier();
 	sum = CACHE_SUM(sum, e->dentry);

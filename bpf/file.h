@@ -12,7 +12,7 @@ static __always_inline u32 opened_for(struct file *file)
 {
 	if (file->f_flags & FMODE_EXEC_FLAG)
 		return DECIDE_LOAD;
-	return file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
+	return file->f_mode & FMODE_WRITE || file->f_flags & O_TRUNC ? DECIDE_WRITE : DECIDE_READ;
 }
 
 /* What lies in a layer, where no mount is known. */
@@ -259,10 +259,20 @@ int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
 	ANSWER(judge_attribute(dentry, OPERATION_SETXATTR));
 }
 
-/* A snapshot gives all that is in a subvolume another name. Which subvolume, only user memory says, which can change: it
- * could be any, so where some name has a verdict it is denied. The node's own processes may, since snapshots are what it
- * makes its containers of. */
-static __noinline bool judge_snapshot(struct caller *c)
+/* btrfs makes, removes, copies and reads whole subvolumes, and asks nobody. */
+static __always_inline bool is_about_subvolumes(u32 command)
+{
+	u32 number = command & 0xff;
+
+	return (command >> 8 & 0xff) == BTRFS_IOCTL_MAGIC &&
+	       (number == BTRFS_SNAP_CREATE || number == BTRFS_SNAP_CREATE_V2 || number == BTRFS_SUBVOL_CREATE ||
+		number == BTRFS_SUBVOL_CREATE_V2 || number == BTRFS_SNAP_DESTROY || number == BTRFS_SNAP_DESTROY_V2 ||
+		number == BTRFS_TREE_SEARCH || number == BTRFS_SEND);
+}
+
+/* Which subvolume, only user memory says, which can change: it could be any, so where some name has a verdict it is denied.
+ * The node's own processes may, since snapshots are what it makes its containers of. */
+static __noinline bool judge_subvolume(struct caller *c)
 {
 	struct settings *set = get_settings();
 	struct scratch *s;
@@ -285,8 +295,8 @@ static __always_inline bool judge_ioctl(struct file *file, u32 command)
 {
 	struct caller c = {};
 
-	if (command == BTRFS_IOC_SNAP_CREATE || command == BTRFS_IOC_SNAP_CREATE_V2)
-		return find_caller(&c) && judge_snapshot(&c);
+	if (is_about_subvolumes(command))
+		return find_caller(&c) && judge_subvolume(&c);
 	if (command != FS_IOC_SETFLAGS && command != FS_IOC32_SETFLAGS && command != FS_IOC_FSSETXATTR &&
 	    command != FS_IOC_SETVERSION && command != FS_IOC_ENABLE_VERITY)
 		return false;

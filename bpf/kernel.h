@@ -105,7 +105,7 @@ struct file {
 struct backing_file { struct file file; struct path user_path; };
 struct anon_vma;
 struct vm_area_struct { struct file *vm_file; unsigned long vm_flags; struct anon_vma *anon_vma; };
-struct mm_struct { unsigned long arg_start, arg_end; struct file *exe_file; };
+struct mm_struct { unsigned long brk, arg_start, arg_end; struct file *exe_file; };
 typedef struct { u64 val; } kernel_cap_t; /* as two words before 6.3, which are the same eight bytes */
 struct cred {
 	kuid_t uid, suid, euid, fsuid;
@@ -264,6 +264,7 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define AF_NETLINK 16
 #define AF_PACKET 17
 #define AF_SMC 43
+#define AF_RXRPC 33
 #define AF_XDP 44
 #define INET_FLAGS_HDRINCL 12 /* include/net/inet_sock.h */
 #define SOCK_STREAM 1
@@ -303,8 +304,15 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define FS_IOC_FSSETXATTR 0x401c5820
 #define FS_IOC_SETVERSION 0x40087602
 #define FS_IOC_ENABLE_VERITY 0x40806685
-#define BTRFS_IOC_SNAP_CREATE 0x50009401
-#define BTRFS_IOC_SNAP_CREATE_V2 0x50009417
+#define BTRFS_IOCTL_MAGIC 0x94
+#define BTRFS_SNAP_CREATE 1
+#define BTRFS_SUBVOL_CREATE 14
+#define BTRFS_SNAP_DESTROY 15
+#define BTRFS_TREE_SEARCH 17 /* also its second version */
+#define BTRFS_SNAP_CREATE_V2 23
+#define BTRFS_SUBVOL_CREATE_V2 24
+#define BTRFS_SEND 38
+#define BTRFS_SNAP_DESTROY_V2 63
 
 #define S_IFMT 0170000
 #define S_IFREG 0100000
@@ -331,6 +339,8 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define PROT_WRITE 2
 #define PROT_EXEC 4
 #define READ_IMPLIES_EXEC 0x0400000
+#define PAGE_BYTES 4096 /* on x86-64 */
+#define O_TRUNC 01000
 #define VM_EXEC 4
 #define VM_SHARED 8
 #define MAP_TYPE 0x0f

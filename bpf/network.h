@@ -25,8 +25,9 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 		return 0;
 	n.kind = socket_kind(family, type & 0xf, protocol);
 	n.protocol = address_protocol(family, protocol, type & 0xf);
-	/* what an XDP socket sends, the driver may take without any call */
-	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || (family == AF_XDP && judge_unaddressed(&c, &n)));
+	/* what an XDP socket sends, the driver may take without any call; an RxRPC socket's, a kernel thread sends over UDP */
+	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) ||
+	       ((family == AF_XDP || family == AF_RXRPC) && judge_unaddressed(&c, &n)));
 }
 
 /* A packet that asks for a domain name is judged when it leaves, for who sent it: remembered here. Which packets those

@@ -315,6 +315,18 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	ANSWER(judge_drift(&c, &file->f_path, OPERATION_MAP) || judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
 }
 
+/* brk(2) asks nobody else, and where all memory is executable the heap is too. */
+SEC("lsm/mmap_addr")
+int BPF_PROG(mmap_addr, unsigned long address)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct caller c = {};
+
+	if (!(task->personality & READ_IMPLIES_EXEC) || address - BPF_CORE_READ(task, mm, brk) >= PAGE_BYTES || !find_caller(&c))
+		return 0;
+	ANSWER(judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP));
+}
+
 SEC("lsm/file_mprotect")
 int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 {

@@ -20,7 +20,11 @@ const FAMILIES: readonly Family[] = [
     rules: 'matchPaths, matchDirectories, matchPatterns',
     hooks: ['bprm_creds_for_exec', 'bprm_check_security', 'bprm_committed_creds', 'task_alloc'],
   },
-  { family: 'process', rules: 'ld.so, dlopen, anonymousMapExec', hooks: ['mmap_file', 'file_mprotect'] },
+  {
+    family: 'process',
+    rules: 'ld.so, dlopen, anonymousMapExec',
+    hooks: ['mmap_file', 'mmap_addr', 'file_mprotect'],
+  },
   {
     family: 'process',
     rules: 'drift, where the root is an overlay',

@@ -15,7 +15,7 @@ struct {
 
 #define EMPTY(hook) SEC("lsm/" #hook) int empty_##hook(void *ctx) { return 0; }
 
-EMPTY(task_alloc) EMPTY(bprm_creds_for_exec) EMPTY(bprm_check_security) EMPTY(mmap_file) EMPTY(file_mprotect)
+EMPTY(task_alloc) EMPTY(bprm_creds_for_exec) EMPTY(bprm_check_security) EMPTY(mmap_file) EMPTY(mmap_addr) EMPTY(file_mprotect)
 EMPTY(file_open) EMPTY(file_receive) EMPTY(path_unlink) EMPTY(path_rmdir) EMPTY(path_mkdir) EMPTY(path_mknod)
 EMPTY(path_symlink) EMPTY(path_truncate) EMPTY(path_chmod) EMPTY(path_chown) EMPTY(file_truncate)
 EMPTY(inode_setattr) EMPTY(inode_setxattr) EMPTY(inode_removexattr) EMPTY(path_link) EMPTY(path_rename)

@@ -246,6 +246,10 @@ static int call_child(void *how)
 	} else if (kind == 5) { /* the heap */
 		p = (char *)(((unsigned long)sbrk(16384) + 4095) & ~4095ul);
 		write_here = p;
+	} else if (kind == 10) { /* the heap, executable as all memory */
+		personality(READ_IMPLIES_EXEC);
+		p = (char *)(((unsigned long)sbrk(16384) + 4095) & ~4095ul);
+		write_here = p;
 	} else if (kind == 6) { /* shared and anonymous */
 		p = write_here = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	} else if (kind == 8) { /* memory, by a device */
@@ -277,6 +281,7 @@ static int code_shared(void) { return call_code(6); }
 static int code_private(void) { return call_code(7); }
 static int code_device(void) { return call_code(8); }
 static int code_ring(void) { return call_code(9); }
+static int code_heap_implied(void) { return call_code(10); }
 
 __attribute__((aligned(4096), noinline)) static int own_text(void) { asm volatile(".fill 64, 1, 0x90"); return 1; }
 
@@ -567,6 +572,7 @@ const struct technique run_techniques[] = {
 	{ "code in System V shared memory", code_shared_memory },
 	{ "code on the stack", code_stack },
 	{ "code in the heap", code_heap },
+	{ "code in the heap by READ_IMPLIES_EXEC", code_heap_implied },
 	{ "code in shared anonymous memory", code_shared },
 	{ "code in a private mapping of an allowed program", code_private },
 	{ "code in memory of /dev/zero", code_device },

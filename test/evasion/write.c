@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Other ways to change a file, or a directory, that must not be changed.
 #include "evade.h"
+#include <dirent.h>
+#include <sys/fanotify.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/xattr.h>
@@ -292,6 +294,41 @@ static int upper_rename(void) { const char *from = BY_UPPER("file"); TRY(rename(
 static int upper_truncate(void) { TRY(truncate(BY_UPPER("file"), 1)); return 0; }
 static int upper_copy_up(void) { TRY(chmod(BY_UPPER("lower"), 0600)); return 0; }
 static int upper_copy_up_opened(void) { TRY(open(BY_UPPER("lower"), O_WRONLY)); return 0; }
+static int upper_copy_up_read_before(void)
+{
+	const char *path = BY_UPPER("lower");
+
+	TRY(open(path, O_RDONLY));
+	TRY(open(path, O_WRONLY));
+	return 0;
+}
+
+static int upper_copy_up_truncating(void) { TRY(open(BY_UPPER("lower"), O_RDONLY | O_TRUNC)); return 0; }
+static int upper_truncating(void) { TRY(open(BY_UPPER("file"), O_RDONLY | O_TRUNC)); return 0; }
+static int upper_copy_up_times(void) { TRY(utimensat(AT_FDCWD, BY_UPPER("lower"), NULL, 0)); return 0; }
+static int upper_copy_up_attribute(void) { TRY(setxattr(BY_UPPER("lower"), "user.x", "y", 1, 0)); return 0; }
+
+/* The folder as the overlay itself opens it, on its private mount. */
+static int upper_fanotify(void)
+{
+	struct fanotify_event_metadata event;
+	int fan = TRY(fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK, O_RDONLY)), fd;
+	DIR *d;
+
+	(void)BY_UPPER("");
+	TRY(fanotify_mark(fan, FAN_MARK_ADD, FAN_OPEN | FAN_CLOSE_NOWRITE | FAN_ONDIR, AT_FDCWD, here.closed));
+	d = opendir(in_open("merged"));
+	if (!d)
+		return failed("opendir");
+	while (readdir(d))
+		;
+	closedir(d);
+	TRY(read(fan, &event, sizeof event));
+	fd = TRY(openat(event.fd, "file", O_RDWR));
+	TRY(write(fd, "X", 1));
+	return 0;
+}
+
 static int upper_whiteout(void) { TRY(unlink(BY_UPPER("lower"))); return 0; }
 
 const struct technique write_techniques[] = {
@@ -371,6 +408,12 @@ const struct technique write_techniques[] = {
 	{ "truncate in an overlay over a closed folder", upper_truncate, FOLDER_CHECK },
 	{ "chmod copied up in an overlay over a closed folder", upper_copy_up, FOLDER_CHECK },
 	{ "open copied up in an overlay over a closed folder", upper_copy_up_opened, FOLDER_CHECK },
+	{ "open copied up in an overlay over a closed folder, read before", upper_copy_up_read_before, FOLDER_CHECK },
+	{ "open O_TRUNC for reading copied up in an overlay over a closed folder", upper_copy_up_truncating, FOLDER_CHECK },
+	{ "open O_TRUNC for reading in an overlay over a closed folder", upper_truncating, FOLDER_CHECK },
+	{ "utimensat copied up in an overlay over a closed folder", upper_copy_up_times, FOLDER_CHECK },
+	{ "setxattr copied up in an overlay over a closed folder", upper_copy_up_attribute, FOLDER_CHECK },
+	{ "descriptor from fanotify on an overlay over a closed folder", upper_fanotify, FOLDER_CHECK },
 	{ "earlier hard link out of a closed folder", earlier_link_out, FOLDER_CHECK },
 	{ "open for writing", plain, FILE_CHECK },
 	{ NULL },
