@@ -28,7 +28,7 @@ export interface CommandResult {
 const PROCESSORS = process.env.BELAY_CLUSTER_PROCESSORS ?? '2';
 
 /** Longer than any test runs. */
-const LIFETIME_S = 3600;
+const LIFETIME_S = 6 * 3600;
 
 /**
  * A virtual machine that stays: commands are run in it as root, several at once, and what it writes below /results can
