@@ -48,7 +48,10 @@ export interface ClusterPoliciesOptions {
   readonly timing?: Partial<Timing>;
 }
 
-/** Changes that come together are one; while they go on, this is how long they are collected. In milliseconds. */
+/**
+ * Changes that come together are one; while they go on, this is how long they are collected, or as long as the last took to be put
+ * in force: many that come fast would otherwise be put in force a few at a time. In milliseconds.
+ */
 const QUIET_MS = 50;
 const LATEST_MS = 250;
 
@@ -75,6 +78,8 @@ export class ClusterPolicies {
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #since = 0;
+  /** How long the last `onChange` took, ms. */
+  #took = 0;
 
   constructor(options: ClusterPoliciesOptions) {
     this.#options = options;
@@ -115,7 +120,7 @@ export class ClusterPolicies {
     const now = performance.now();
     if (this.#timer === undefined) this.#since = now;
     clearTimeout(this.#timer);
-    const left = this.#since + LATEST_MS - now;
+    const left = this.#since + Math.max(LATEST_MS, this.#took) - now;
     this.#timer = setTimeout(() => this.#tell(), Math.max(0, Math.min(QUIET_MS, left)));
   }
 
@@ -126,7 +131,9 @@ export class ClusterPolicies {
     this.#policies = this.#kinds.flatMap(({ held }) =>
       [...held.values()].flatMap(({ policies }) => policies),
     );
+    const before = performance.now();
     this.#options.onChange();
+    this.#took = performance.now() - before;
   }
 
   #log({ ref, accepted, generationInForce, diagnostics }: PolicyState): void {
