@@ -89,9 +89,12 @@ function since(text: string): bigint {
 }
 
 function columnsOf(text: string): Column[] {
-  const names = text.split(',');
-  const wrong = names.find((name) => !(name in COLUMNS));
-  if (wrong !== undefined) throw new InvalidArgumentError(`There is no column "${wrong}".`);
+  const names = text.split(',').map((name) => name.trim());
+  const wrong = names.find((name) => !Object.hasOwn(COLUMNS, name));
+  if (wrong !== undefined)
+    throw new InvalidArgumentError(
+      `There is no column "${wrong}"; there are ${Object.keys(COLUMNS).join(', ')}.`,
+    );
   return names as Column[];
 }
 

@@ -114,7 +114,10 @@ describe('belay events', () => {
       /^belay events: .*: it is a directory.*\n$/,
     );
     expect((await belay('events', '--verdict', 'refused').ended).err).toContain('there are Passed, Denied');
-    expect((await belay('events', '--columns', 'colour').ended).err).toContain('no column "colour"');
+    for (const column of ['colour', 'toString'])
+      expect((await belay('events', '--columns', `time, ${column}`).ended).err).toContain(
+        `no column "${column}"; there are time, node, verdict`,
+      );
   });
 
   it('knows spans and times', () => {
