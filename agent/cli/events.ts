@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { BelayRecord } from '../event/record.js';
 import { unreadable } from '../policy/files.js';
-import { checkFilter, EVERYTHING, type Filter, SINCE_FORM, sinceOf, wants } from '../serve/filter.js';
+import { checkFilter, EVERYTHING, type Filter, isType, SINCE_FORM, sinceOf, wants } from '../serve/filter.js';
 import { AgentClient, socketOption } from './client.js';
 import { COLUMNS, type Column, cellsOf, lineOf, USUAL } from './event-columns.js';
 import { tableOf } from './terminal.js';
@@ -115,19 +115,21 @@ function filterOf(options: ShowOptions): Filter {
 
 async function show(file: string | undefined, options: ShowOptions): Promise<void> {
   const agent = file === undefined ? new AgentClient(options.socket) : undefined;
-  const unread = { lines: 0 };
+  const unread: Unread = { lines: 0, first: 0 };
   const rows: string[][] = [];
+  const tell = (record: BelayRecord): void => {
+    if (options.json) {
+      process.stdout.write(`${JSON.stringify(record)}\n`);
+      return;
+    }
+    const cells = cellsOf(record, options.columns);
+    if (options.table) rows.push(cells);
+    else process.stdout.write(`${lineOf(cells, options.columns)}\n`);
+  };
   try {
     const filter = filterOf(options);
-    const records =
-      agent === undefined
-        ? fromFile(file ?? '-', filter, options, unread)
-        : fromAgent(agent, filter, options);
-    for await (const record of records) {
-      if (options.json) process.stdout.write(`${JSON.stringify(record)}\n`);
-      else if (options.table) rows.push(cellsOf(record, options.columns));
-      else process.stdout.write(`${lineOf(cellsOf(record, options.columns), options.columns)}\n`);
-    }
+    if (agent === undefined) await tellFile(file ?? '-', filter, options, tell, unread);
+    else for await (const record of fromAgent(agent, filter, options)) tell(record);
   } catch (error) {
     const told = error instanceof Error ? error.message : String(error);
     const what = file !== undefined && error instanceof Error && 'code' in error;
@@ -139,8 +141,10 @@ async function show(file: string | undefined, options: ShowOptions): Promise<voi
   if (options.table && (rows.length > 0 || !process.exitCode))
     process.stdout.write(tableOf(options.columns, rows));
   if (unread.lines > 0) {
-    const what = unread.lines === 1 ? 'line is' : 'lines are';
-    process.stderr.write(`belay events: ${unread.lines} ${what} not belay.v1 records\n`);
+    const { lines, first } = unread;
+    const what = lines === 1 ? 'line is no belay.v1 record' : 'lines are no belay.v1 records';
+    const where = lines === 1 ? `line ${first}` : `line ${first} the first`;
+    process.stderr.write(`belay events: ${lines} ${what} (${where})\n`);
     process.exitCode = 1;
   }
 }
@@ -165,28 +169,41 @@ async function* fromAgent(
   });
 }
 
-async function* fromFile(
+/** Lines of a file that could not be told. */
+interface Unread {
+  lines: number;
+  /** The first one's number. */
+  first: number;
+}
+
+async function tellFile(
   file: string,
   filter: Filter,
   { follow: goOn, after = 0n }: ShowOptions,
-  unread: { lines: number },
-): AsyncGenerator<BelayRecord> {
+  tell: (record: BelayRecord) => void,
+  unread: Unread,
+): Promise<void> {
   const input = file === '-' ? process.stdin : goOn ? Readable.from(follow(file)) : createReadStream(file);
+  let number = 0;
   for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    number++;
     if (line.trim() === '') continue;
-    const record = parse(line);
-    if (record === undefined) unread.lines++;
-    else if (wants(filter, record) && BigInt(record.sequence) > after) yield record;
+    try {
+      const record = recordOf(line);
+      if (BigInt(record.sequence) > after && wants(filter, record)) tell(record);
+    } catch {
+      // no JSON, or not all that a record has: one broken line hides none of the others
+      unread.first ||= number;
+      unread.lines++;
+    }
   }
 }
 
-function parse(line: string): BelayRecord | undefined {
-  try {
-    const value = JSON.parse(line) as Partial<BelayRecord>;
-    return value.schema === 'belay.v1' ? (value as BelayRecord) : undefined;
-  } catch {
-    return undefined;
-  }
+/** @throws Error when it is none that this version knows */
+function recordOf(line: string): BelayRecord {
+  const value = JSON.parse(line) as Partial<BelayRecord> | null;
+  if (value?.schema !== 'belay.v1' || !isType(value.type)) throw new Error('no record');
+  return value as BelayRecord;
 }
 
 /** A file's bytes as it grows, for ever. */

@@ -23,6 +23,9 @@ const TYPES = {
   ...{ alert: true, exec: true, log: true, gap: true, throttle: true },
   ...{ failure: true, 'unknown-pod': true },
 } satisfies Record<BelayRecord['type'], true>;
+/** Whether this version knows records of a type. */
+export const isType = (type: unknown): type is BelayRecord['type'] =>
+  typeof type === 'string' && Object.hasOwn(TYPES, type);
 const CLASSES = ['Process', 'File', 'Network', 'Capabilities', 'Syscall', 'Escape'];
 const VERDICTS = ['Passed', 'Denied', 'Killed', 'ContainerKilled'];
 

@@ -100,7 +100,33 @@ describe('belay events', () => {
       { encoding: 'utf8' },
     );
     expect(JSON.parse(stdout).sequence).toBe('2');
-    expect([status, stderr]).toEqual([1, 'belay events: 1 line is not belay.v1 records\n']);
+    expect([status, stderr]).toEqual([1, 'belay events: 1 line is no belay.v1 record (line 3)\n']);
+  });
+
+  it('tells the good lines of a file around those that are broken', () => {
+    const whole = alertRecord({ sequence: '1' });
+    const broken = [
+      { ...whole, object: undefined },
+      { ...whole, tags: undefined },
+      { ...whole, sequence: undefined },
+      { ...whole, time: 'soon' },
+      { ...whole, type: 'later' },
+      { ...whole, process: null },
+      null,
+      'text',
+    ];
+    const lines = [whole, ...broken, whole].map((each) => JSON.stringify(each));
+    const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, 'events', '-'], {
+      encoding: 'utf8',
+      input: `${lines.join('\n')}\n`,
+    });
+    const told = stdout.trimEnd().split('\n');
+    expect(told).toHaveLength(2);
+    expect(told[1]).toBe(told[0]);
+    expect([status, stderr]).toEqual([
+      1,
+      'belay events: 8 lines are no belay.v1 records (line 2 the first)\n',
+    ]);
   });
 
   it('says what is wrong', async () => {
