@@ -131,8 +131,12 @@ const FAMILIES: readonly Family[] = [
   },
 ];
 
-const NOT_YET: readonly (readonly [string, string])[] = [
-  ['network: fqdn, podSelector', 'not enforced by this version: rules are read and reported'],
+const NOT_YET: readonly Omit<Finding, 'enforced'>[] = [
+  {
+    family: 'network',
+    rules: 'peers by fqdn, podSelector, namespaceSelector',
+    why: 'not enforced by this version: rules are read, and checks warn of them',
+  },
 ];
 
 interface Finding {
@@ -145,7 +149,9 @@ interface Finding {
 /** `belay probe`: what this kernel can enforce, and why not the rest. */
 export function probeCommand(): Command {
   return new Command('probe')
-    .description('list which rules this kernel can enforce, and why not the others; exit 1 if there are any')
+    .description(
+      'list which rules this kernel can enforce, and why not the others; exit 1 if the kernel is why',
+    )
     .option('--json', 'print the findings as JSON')
     .action((options: { json?: boolean }) => {
       const addon = loadAddon();
@@ -182,7 +188,7 @@ export function probeCommand(): Command {
 export function findings(addon: Addon, way = wayOf(addon)): Finding[] {
   return [
     ...FAMILIES.map((f) => look(f, addon, way)),
-    ...NOT_YET.map(([family, why]) => ({ family, rules: '', enforced: false, why })),
+    ...NOT_YET.map((each) => ({ ...each, enforced: false })),
   ];
 }
 

@@ -266,7 +266,10 @@ describe('belay sysdump', () => {
     expect(JSON.parse(read('workloads.json'))).toMatchObject({ workloads: [{ name: 'web-1', denied: '7' }] });
     expect(JSON.parse(read('costs.json'))).toMatchObject({ maps: [{ name: 'arena' }] });
     expect(read('events.jsonl')).toContain('"sequence":"11"');
-    expect(JSON.parse(read('probe.json')).length).toBeGreaterThan(5);
+    const probed = JSON.parse(read('probe.json')) as { family: string; rules: string }[];
+    expect(probed.length).toBeGreaterThan(5);
+    for (const { family, rules } of probed)
+      expect([family, rules]).toEqual([expect.stringMatching(/^\w+$/), expect.stringMatching(/./)]);
     expect(read('config.yaml')).toContain('tlsKey: /etc/belay-tls/tls.key');
     expect(read('config.yaml')).not.toContain('hunter2');
   });
