@@ -2,12 +2,12 @@ import { createWriteStream, existsSync, readFileSync } from 'node:fs';
 import { cpus, release, totalmem, uptime, version } from 'node:os';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { pack } from 'tar-stream';
-import { parse, stringify } from 'yaml';
+import { parse, stringify, YAMLParseError } from 'yaml';
 import { loadAddon } from '../kernel/addon.js';
 import { activeLsms } from '../kernel/trouble.js';
-import { unwritable } from '../policy/files.js';
+import { unreadable, unwritable } from '../policy/files.js';
 import { AgentClient, socketOption } from './client.js';
 import { findings } from './probe.js';
 import { VERSION } from './version.js';
@@ -15,6 +15,8 @@ import { VERSION } from './version.js';
 /** Of what an agent remembers, the newest; of files, the end. */
 const MAX_RECORDS = 5000;
 const MAX_LOG_BYTES = 4 << 20;
+/** Where an agent's configuration usually is: nothing is missing where it has none. */
+const USUAL_CONFIG = '/etc/belay/config.yaml';
 
 /** `belay sysdump`: what somebody needs to know who is to help. */
 export function sysdumpCommand(): Command {
@@ -28,7 +30,12 @@ export function sysdumpCommand(): Command {
       `belay-sysdump-${new Date().toISOString().slice(0, 19).replaceAll(':', '')}.tar.gz`,
     )
     .addOption(socketOption())
-    .option('--config <file>', "the agent's configuration file", '/etc/belay/config.yaml')
+    .addOption(
+      new Option(
+        '--config <file>',
+        `the agent's configuration file (default: ${USUAL_CONFIG}, if it is there)`,
+      ).env('BELAY_CONFIG'),
+    )
     .option('--log <file>', "a file with the agent's log")
     .addHelpText(
       'after',
@@ -39,7 +46,7 @@ export function sysdumpCommand(): Command {
 
 interface SysdumpOptions {
   readonly socket: string;
-  readonly config: string;
+  readonly config?: string;
   readonly log?: string;
 }
 
@@ -64,7 +71,8 @@ async function run(file: string, { socket, config, log }: SysdumpOptions): Promi
         ...{ processors: cpus().length, memory: totalmem(), uptime: uptime(), lsms: activeLsms() },
       }),
     'probe.json': () => json(findings(loadAddon())),
-    'config.yaml': () => (existsSync(config) ? withoutSecrets(readFileSync(config, 'utf8')) : undefined),
+    'config.yaml': () =>
+      config === undefined && !existsSync(USUAL_CONFIG) ? undefined : configOf(config ?? USUAL_CONFIG),
     'health.json': ask('Health'),
     'policies.json': ask('Policies'),
     'workloads.json': ask('Workloads'),
@@ -120,25 +128,55 @@ async function newest(agent: AgentClient): Promise<string> {
   return lines.map((line) => `${line}\n`).join('');
 }
 
+function bytesOf(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new Error(`${path}: ${unreadable(error)}`);
+  }
+}
+
+function configOf(path: string): string {
+  const text = bytesOf(path).toString('utf8');
+  try {
+    return withoutSecrets(text);
+  } catch (error) {
+    // the parser quotes what it stumbles over, which may be a secret
+    const at = error instanceof YAMLParseError ? error.linePos?.[0] : undefined;
+    throw new Error(`${path}:${at?.line ?? 1}:${at?.col ?? 1}: it is not valid YAML; correct it`);
+  }
+}
+
 function tail(path: string): string {
-  const bytes = readFileSync(path);
+  const bytes = bytesOf(path);
   return bytes.subarray(Math.max(0, bytes.length - MAX_LOG_BYTES)).toString('utf8');
 }
 
 const SECRET = /token|password|passwd|secret|credential|authorization|api-?key|private|\bkey$|Key$/i;
 
-/** A configuration's text without what could let somebody in: values of fields that are called so, and passwords in URLs. */
+/**
+ * A configuration's text without what could let somebody in: values of fields that are called so, passwords and queries in URLs,
+ * and paths of webhooks' URLs, which are secrets to many services.
+ */
 export function withoutSecrets(text: string): string {
   const clean = (value: unknown, name = ''): unknown => {
     if (Array.isArray(value)) return value.map((each) => clean(each, name));
-    if (typeof value === 'object' && value !== null)
+    if (typeof value === 'object' && value !== null) {
+      const hook = 'type' in value && value.type === 'webhook';
       return Object.fromEntries(
-        Object.entries(value).map(([key, each]) => [key, clean(each, SECRET.test(name) ? name : key)]),
+        Object.entries(value).map(([key, each]) => {
+          const kept = clean(each, SECRET.test(name) ? name : key);
+          const cut = hook && key === 'url' && typeof kept === 'string';
+          return [key, cut ? kept.replace(/^(\w+:\/\/[^/?#]*)[/?#].*$/s, '$1/(left out)') : kept];
+        }),
       );
+    }
     if (typeof value !== 'string') return value;
     // a path says where a secret is, not what it is
     if (SECRET.test(name) && !/audience$/i.test(name) && !value.startsWith('/')) return '(left out)';
-    return value.replace(/(\w+:\/\/)[^/@\s]*@/g, '$1(left out)@');
+    return value
+      .replace(/(\w+:\/\/)[^/@\s]*@/g, '$1(left out)@')
+      .replace(/(\w+:\/\/[^?]*\?)\S+/g, '$1(left out)');
   };
   return stringify(clean(parse(text)));
 }

@@ -280,6 +280,26 @@ describe('belay sysdump', () => {
     expect(err).toMatch(/^belay sysdump: without health\.json, .*events\.jsonl: no agent answers .*\n$/);
   });
 
+  it('says of a configuration that it cannot read where it is, and nothing of what is in it', async () => {
+    writeFileSync(join(folder, 'bad.yaml'), 'sinks:\n- {name: s, token: hunter2: x}\n');
+    writeFileSync(join(folder, 'alias.yaml'), 'password: *hunter2\n');
+    const without = async (config: string, ...args: string[]) => {
+      const { err } = await belay('sysdump', 'bad.tar.gz', '--config', config, ...args).ended;
+      const missing = ['xzOf', join(folder, 'bad.tar.gz'), 'belay-sysdump/missing.txt'];
+      expect(err).toBe(`belay sysdump: without ${spawnSync('tar', missing, { encoding: 'utf8' }).stdout}`);
+      return err;
+    };
+    expect(await without('bad.yaml')).toMatch(
+      /config\.yaml: bad\.yaml:2:\d+: it is not valid YAML; correct it\n$/,
+    );
+    expect(await without('alias.yaml')).toContain(
+      'without config.yaml: alias.yaml:1:1: it is not valid YAML',
+    );
+    expect(await without('none.yaml', '--log', 'none.yaml')).toBe(
+      'belay sysdump: without config.yaml, agent.log: none.yaml: there is no such file or directory; check the path\n',
+    );
+  });
+
   it('says in a line why it cannot be written', async () => {
     const { status, out, err } = await belay('sysdump', join(folder, 'no/x.tar.gz')).ended;
     expect([status, out]).toEqual([1, '']);
@@ -293,5 +313,18 @@ describe('belay sysdump', () => {
     for (const secret of ['hunter2', 'abc', 'def', 'u:p']) expect(clean).not.toContain(secret);
     expect(clean).toContain('tokenAudience: belay');
     expect(clean).toContain('@host/t');
+  });
+
+  it('leaves out what of a URL lets somebody in by itself', () => {
+    const text = `sinks:
+- {type: webhook, url: "https://hooks.example/services/T0/hunter2"}
+- {type: webhook, url: "https://hooks.example"}
+- {type: otlp, url: "https://ann:hunter2@otlp.example/v1/logs?key=hunter2"}
+`;
+    expect(withoutSecrets(text).match(/url: .*/g)).toEqual([
+      'url: https://hooks.example/(left out)',
+      'url: https://hooks.example',
+      'url: https://(left out)@otlp.example/v1/logs?(left out)',
+    ]);
   });
 });
