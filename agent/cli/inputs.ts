@@ -10,7 +10,15 @@ import type { Settings } from './settings.js';
 
 type Inputs = Pick<
   Settings,
-  'policies' | 'workloads' | 'output' | 'pin' | 'sinks' | 'tlsCertificate' | 'tlsKey' | 'tlsClientCa'
+  | 'policies'
+  | 'workloads'
+  | 'output'
+  | 'readyFile'
+  | 'pin'
+  | 'sinks'
+  | 'tlsCertificate'
+  | 'tlsKey'
+  | 'tlsClientCa'
 >;
 
 /**
@@ -18,7 +26,7 @@ type Inputs = Pick<
  * Nothing is changed by looking.
  */
 export function inputFaults(inputs: Inputs): Diagnostic[] {
-  const { policies, workloads, output, pin, sinks } = inputs;
+  const { policies, workloads, output, readyFile, pin, sinks } = inputs;
   const found: Diagnostic[] = [];
   const fault = (file: string, message: string): void =>
     void found.push({ at: { file, line: 1, column: 1 }, severity: 'error', message });
@@ -34,6 +42,10 @@ export function inputFaults(inputs: Inputs): Diagnostic[] {
   if (output !== '-') {
     const why = unwritable(output);
     if (why !== undefined) fault(output, `output: ${why}`);
+  }
+  if (readyFile !== undefined) {
+    const why = unwritable(readyFile);
+    if (why !== undefined) fault(readyFile, `readyFile: ${why}`);
   }
   if (pin !== undefined) {
     const why = unpinnable(pin);

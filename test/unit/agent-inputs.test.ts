@@ -35,16 +35,18 @@ afterEach(() => rmSync(folder, { recursive: true }));
 describe('what the agent is given', () => {
   const faults = (given: Partial<Parameters<typeof inputFaults>[0]>) => {
     const tls = { tlsCertificate: undefined, tlsKey: undefined, tlsClientCa: undefined };
-    const good = { policies: at('policies'), workloads: at('w.yaml'), output: '-', pin: undefined };
-    return inputFaults({ ...good, ...tls, sinks: [], ...given }).map(
+    const good = { policies: at('policies'), workloads: at('w.yaml'), output: '-' };
+    const left = { readyFile: undefined, pin: undefined, sinks: [] };
+    return inputFaults({ ...good, ...left, ...tls, ...given }).map(
       ({ at: { file, line, column }, message }) =>
         `${file}:${line}:${column}: ${message}`.replace(`${folder}/`, ''),
     );
   };
 
   it('is in order, also where the output is yet to be made', () => {
-    expect(faults({ output: at('events.jsonl') })).toEqual([]);
+    expect(faults({ output: at('events.jsonl'), readyFile: at('ready') })).toEqual([]);
     expect(existsSync(at('events.jsonl'))).toBe(false);
+    expect(existsSync(at('ready'))).toBe(false);
   });
 
   it.each([
@@ -54,6 +56,8 @@ describe('what the agent is given', () => {
     [{ workloads: 'policies/web.yaml' }, /^policies\/web\.yaml:1:1: unknown field/],
     [{ output: 'policies' }, 'policies:1:1: output: it is a directory; name a file'],
     [{ output: 'no/e.jsonl' }, /^no\/e\.jsonl:1:1: output: there is no directory .*\/no; make it/],
+    [{ readyFile: 'policies' }, 'policies:1:1: readyFile: it is a directory; name a file'],
+    [{ readyFile: 'no/ready' }, /^no\/ready:1:1: readyFile: there is no directory .*\/no; make it/],
     [{ pin: 'pins/belay' }, /^pins\/belay:1:1: pin: it is not on a bpffs/],
     [{ pin: 'w.yaml' }, /w\.yaml is no directory$/],
     [{ tlsClientCa: 'w.yaml' }, 'w.yaml:1:1: tlsClientCa: it holds no certificate; it must be PEM'],
