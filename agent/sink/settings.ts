@@ -1,4 +1,4 @@
-import type { Node } from 'yaml';
+import { isMap, type Node } from 'yaml';
 import { asList, Fields, short } from '../policy/fields.js';
 import type { Source } from '../policy/source.js';
 import { FORMAT_NAMES, type FormatName } from './formats/format.js';
@@ -216,6 +216,13 @@ function readField(fields: Fields, name: string, field: Field): unknown {
 }
 
 function readSecretField(fields: Fields, name: string): Secret | undefined {
+  const node = fields.entry(name)?.value;
+  if (node && !isMap(node)) {
+    // what is there is not said: faults go to the log
+    const advice = `write ${name}: {file: /etc/belay/${name}} or ${name}: {env: NAME}`;
+    fields.source.error(node, `${fields.what}.${name} must say where the secret is; ${advice}`);
+    return undefined;
+  }
   const secret = fields.fields(name);
   if (secret === undefined) return undefined;
   secret.allow(['file', 'env']);

@@ -73,8 +73,8 @@ describe('a fault', () => {
     ],
     [
       'a secret in the open',
-      'sinks:\n- {name: x, type: splunk, url: "http://s/", token: @@abc}\n',
-      'mapping',
+      'sinks:\n- {name: x, type: splunk, url: "http://s/", token: @@hunter2}\n',
+      'must say where the secret is; write token: {file: /etc/belay/token} or token: {env: NAME}',
     ],
     [
       'a secret that is nowhere',
@@ -106,6 +106,7 @@ describe('a fault', () => {
     expect(diagnostics).toHaveLength(1);
     expect(diagnostics[0]).toMatchObject({ at: { line, column }, severity: 'error' });
     expect(diagnostics[0]?.message).toContain(message);
+    expect(diagnostics[0]?.message).not.toContain('hunter2');
   });
 });
 
