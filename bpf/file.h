@@ -10,9 +10,10 @@
 
 static __always_inline u32 opened_for(struct file *file)
 {
-	if (file->f_flags & FMODE_EXEC_FLAG)
-		return DECIDE_LOAD;
-	return file->f_mode & FMODE_WRITE || file->f_flags & O_TRUNC ? DECIDE_WRITE : DECIDE_READ;
+	/* one question for most */
+	if (file->f_flags & (FMODE_EXEC_FLAG | O_TRUNC))
+		return file->f_flags & FMODE_EXEC_FLAG ? DECIDE_LOAD : DECIDE_WRITE;
+	return file->f_mode & FMODE_WRITE ? DECIDE_WRITE : DECIDE_READ;
 }
 
 /* What lies in a layer, where no mount is known. */

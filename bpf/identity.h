@@ -369,7 +369,7 @@ int adopt(struct bpf_iter__task *ctx)
 		ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
 		if (ns) {
 			host_mounts = mounts_id(ns);
-			host_root = (u64)BPF_CORE_READ(task, fs, root.mnt, mnt_sb);
+			host_root = (u64)BPF_CORE_READ(task, fs, root.dentry);
 		}
 	}
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
@@ -401,7 +401,7 @@ int adopt(struct bpf_iter__task *ctx)
 		return 0;
 	/* Or it has not gone inside yet: its "/" is the node's, and by that no name would be the container's. It runs a copy
 	 * of itself (see bprm_creds_for_exec), or its own program where that is in no mount namespace of its own so far. */
-	if ((u64)BPF_CORE_READ(task, fs, root.mnt, mnt_sb) == host_root &&
+	if ((u64)BPF_CORE_READ(task, fs, root.dentry) == host_root &&
 	    (mounts_nowhere(m) || (mounts_id(ns) == host_mounts && is_containers(task))))
 		return 0;
 	s = take_scratch();

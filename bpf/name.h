@@ -86,6 +86,17 @@ static __always_inline u64 mount_root(u64 mount)
 	return (u64)PEEK(mount, mount, mnt.mnt_root);
 }
 
+static __always_inline u64 inode_number(u64 dentry)
+{
+	return PEEK(inode, PEEK(dentry, dentry, d_inode), i_ino);
+}
+
+/* Whether it is the directory that the original had as its root, and no other in the memory of that. */
+static __always_inline bool is_root_of(struct original *o, u64 dentry)
+{
+	return o->root == dentry && o->inode == inode_number(dentry);
+}
+
 /* Notes whether the mount is an original; one whose memory was reused has another root. */
 static __always_inline struct original *set_mount(struct scratch *s, u64 mount)
 {
@@ -93,7 +104,7 @@ static __always_inline struct original *set_mount(struct scratch *s, u64 mount)
 
 	s->mount = mount;
 	s->stop = mount_root(mount);
-	s->known = o && o->root == s->stop;
+	s->known = o && is_root_of(o, s->stop);
 	return o;
 }
 
@@ -194,8 +205,9 @@ static long climb_step(u32 i, struct walk *w)
 	struct scratch *s = w->s;
 	struct root_key key = { s->dentry, s->home };
 	u64 *mount = bpf_map_lookup_elem(&roots, &key);
+	struct original *o = mount ? bpf_map_lookup_elem(&originals, mount) : NULL;
 
-	if (mount) {
+	if (o && o->home == s->home && is_root_of(o, s->dentry)) {
 		s->mount = *mount;
 		s->flags |= WALK_DONE;
 		return 1;
@@ -444,6 +456,7 @@ static long take_step(u32 i, struct walk *w)
 			count_failure(FAILURE_MOUNTS_FULL);
 		} else {
 			o->root = mount_root(mount);
+			o->inode = inode_number(o->root);
 			o->home = s->home;
 			o->length = len;
 			if (len) {

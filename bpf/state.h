@@ -17,7 +17,7 @@
 /* Set by the agent before loading. */
 const volatile bool has_rdonly_cast; /* the bpf_rdonly_cast kfunc exists (6.2) */
 u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written by the first look at all tasks */
-u64 host_root; /* the super block of what its first program calls "/" */
+u64 host_root; /* the directory that its first program calls "/" */
 /* the programs run on the functions of security/security.c, as fmod_ret, since BPF is no active security module. Storage
  * of inodes and sockets is out of their reach there. */
 const volatile bool through_security;
@@ -164,6 +164,7 @@ struct {
 /* An original mount: one that was there when the workload started. */
 struct original {
 	u64 root; /* its root dentry */
+	u64 inode; /* that one's number: once it is unmounted, the memory is another dentry's */
 	u64 home; /* the mount namespace it was seen in */
 	u32 length;
 	char prefix[PREFIX_MAX]; /* where it is mounted; empty for "/" */

@@ -1,5 +1,7 @@
-import { execFileSync } from 'node:child_process';
-import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   ACT,
@@ -40,7 +42,7 @@ beforeAll(async () => {
   for (const name of ['d', 'moving/a/sub', 'race/a/sub', 'views', 'jail/inner', 'a1/b1', 'links', 'lost'])
     folder(name);
   makeCgroup(path);
-  belay = await Belay.start({ workloads: [workload('names', path)] });
+  belay = await Belay.start({ workloads: [workload('names', path), workload('volume', cgroup('volume'))] });
   shell = inCgroup(path);
   expect(await shell.do('tcp')).toBe('ok');
 });
@@ -252,6 +254,53 @@ describe('another way to the same file', () => {
     expect(await shell.do('deleted', `${T}/gone`, 'tcp')).toBe('EACCES');
     const alert = await belay.alert((a) => a.rule === 'unnamed');
     expect(brief(alert)).toMatchObject({ operation: 'exec', verdict: 'Denied', policy: '' });
+  });
+});
+
+describe('a file system that was there, and is unmounted', () => {
+  it('does not lend its name to the directory that comes to lie where its root lay in memory', async () => {
+    for (const name of ['volume', 'reused', 'view']) folder(name);
+    const itsOwn = makeCgroup(cgroup('volume'));
+    await enforce(`file: {matchPatterns: [{pattern: ${T}/reused/*/secret}]}`);
+    const inside = new Shell('unshare', [
+      ...['-m', '--propagation', 'private', '/bin/sh', '-c'],
+      `mount -t tmpfs none ${T}/volume; echo $$ > ${itsOwn}/cgroup.procs; exec /bin/sh`,
+    ]);
+    expect(await inside.run(`mount --bind ${T}/reused ${T}/view && umount ${T}/volume`)).toBe('');
+    // the kernel gives memory out again that was just given back: one of so many gets it
+    for (let i = 0; i < 2000; i++) {
+      folder(`reused/${i}`);
+      writeFileSync(`${T}/reused/${i}/secret`, '.');
+    }
+    expect(await inside.run(`cat ${T}/view/*/secret 2>/dev/null`)).toBe('');
+    await inside.close();
+    await removeCgroup(itsOwn);
+    rmSync(`${T}/reused`, { recursive: true });
+  });
+});
+
+describe('a program without a name that ran before its workload was known', () => {
+  it('is judged, also where its root is a directory of the node’s own file system', async () => {
+    const root = mkdtempSync('/var/tmp/root-');
+    const late = makeCgroup(cgroup('late'));
+    copyFileSync(ACT, `${root}/act`);
+    for (const name of ['secret', 'other']) writeFileSync(`${root}/${name}`, '');
+    const words = ['-cgroup', `${late}/cgroup.procs`, '-bind', root, root, '-chroot', root, 'memfd', '/act'];
+    const program = spawn(ACT, [...words, '-serve'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const answers = createInterface(program.stdout)[Symbol.asyncIterator]();
+    const act = async (...words: string[]) => {
+      program.stdin.write(`${words.join('\t')}\n`);
+      return (await answers.next()).value;
+    };
+    expect(await act('read', '/secret')).toBe('ok');
+    await enforce(`file: {matchPaths: [{path: ${root}/secret}]}`);
+    belay.writeWorkloads([workload('names', path), workload('late', late)]);
+    await eventually('the verdict', async () => (await act('read', '/secret')) === 'EACCES' || undefined);
+    expect(await act('read', '/other')).toBe('ok');
+    program.stdin.end();
+    await once(program, 'exit');
+    await removeCgroup(late);
+    rmSync(root, { recursive: true });
   });
 });
 
