@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
+import { Checker } from '../policy/check.js';
 import { compile } from '../policy/compile.js';
 import { readPolicyBytes, unreadable } from '../policy/files.js';
 import type { Diagnostic, Posture, Postures } from '../policy/model.js';
-import { readPolicies } from '../policy/read.js';
-import { decodePolicyFile } from '../policy/source.js';
 
 /** `belay policy …`: what becomes of policies. */
 export function policyCommand(): Command {
@@ -28,28 +27,24 @@ function compileFile(file: string, options: { posture: Posture; json?: boolean }
   const posture = options.posture;
   const postures: Postures = { file: posture, network: posture, capabilities: posture };
   const name = file === '-' ? '<stdin>' : file;
-  let bytes: Uint8Array;
+  const checker = new Checker();
   try {
-    bytes = file === '-' ? readFileSync(0) : readPolicyBytes(file);
+    checker.add(file === '-' ? readFileSync(0) : readPolicyBytes(file), name);
   } catch (error) {
-    fail([{ at: { file: name, line: 1, column: 1 }, severity: 'error', message: unreadable(error) }]);
-    return;
+    checker.fail(name, unreadable(error));
   }
-  const decoded = decodePolicyFile(bytes, name);
-  if ('fault' in decoded) {
-    fail([decoded.fault]);
-    return;
-  }
-  const { policies, diagnostics } = readPolicies(decoded.text, name);
-  if (diagnostics.some((d) => d.severity === 'error')) {
-    fail(diagnostics);
+  const { policies, diagnostics, errors } = checker.finish();
+  tell(diagnostics);
+  if (errors > 0) {
+    process.exitCode = 1;
     return;
   }
   const start = process.hrtime.bigint();
   const result = compile(policies, postures);
   const milliseconds = Number((process.hrtime.bigint() - start) / 10_000n) / 100;
   if (!result.ok) {
-    fail(result.diagnostics);
+    tell(result.diagnostics);
+    process.exitCode = 1;
     return;
   }
   const { stats } = result.set;
@@ -71,9 +66,8 @@ const LABELS: Readonly<Record<string, string>> = {
   bytes: 'table bytes',
 };
 
-function fail(diagnostics: readonly Diagnostic[]): void {
+function tell(diagnostics: readonly Diagnostic[]): void {
   for (const { at, severity, message } of diagnostics) {
     process.stderr.write(`${at.file}:${at.line}:${at.column}: ${severity}: ${message}\n`);
   }
-  process.exitCode = 1;
 }

@@ -1,8 +1,10 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Command } from 'commander';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { checkCommand } from '../../agent/cli/check.js';
+import { policyCommand } from '../../agent/cli/policy.js';
 
 const good = `apiVersion: security.belay.dev/v1
 kind: WorkloadPolicy
@@ -36,16 +38,17 @@ function write(name: string, text: string | Uint8Array): string {
 }
 
 /** What the command prints, and the code that the process would exit with. */
-async function check(...args: string[]): Promise<{ out: string; err: string; code: number }> {
+async function said(command: Command, args: string[]): Promise<{ out: string; err: string; code: number }> {
   const out = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   const err = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
-  await checkCommand().parseAsync(args, { from: 'user' });
+  await command.parseAsync(args, { from: 'user' });
   const text = (spy: typeof out) => spy.mock.calls.map(([chunk]) => String(chunk)).join('');
   const result = { out: text(out), err: text(err as typeof out), code: Number(process.exitCode ?? 0) };
   out.mockRestore();
   err.mockRestore();
   return result;
 }
+const check = (...args: string[]) => said(checkCommand(), args);
 
 test('a valid policy passes in silence, with a summary on stderr', async () => {
   expect(await check(write('a.yaml', good))).toEqual({
@@ -133,4 +136,15 @@ test('a file that is named twice is read once', async () => {
   const file = write('good.yaml', good);
   const { err, code } = await check(file, file, directory);
   expect([err, code]).toEqual(['1 file: 1 valid policy, 0 errors, 0 warnings\n', 0]);
+});
+
+test('a policy that is compiled is warned of as one that is checked', async () => {
+  const twice = doubtful.replace('{path: /a/../b}', '{path: /a/../b}, {path: /c}, {path: /c}');
+  const path = write('a.yaml', twice);
+  const checked = await check(path);
+  const { out, err, code } = await said(policyCommand(), ['compile', path]);
+  expect(err).toBe(checked.out);
+  expect(err.match(/^.*a\.yaml:6:\d+: warning: /gm)).toHaveLength(2);
+  expect(out).toMatch(/^table bytes +\d+$/m);
+  expect(code).toBe(0);
 });
