@@ -1,7 +1,7 @@
 import { realpathSync, statSync } from 'node:fs';
 import { Command } from 'commander';
 import { Checker, type CheckResult } from '../policy/check.js';
-import { policyFiles, readPolicyBytes, unreadable } from '../policy/files.js';
+import { policyFiles, readNamedBytes, readPolicyBytes, unreadable } from '../policy/files.js';
 import { MAX_FILE_BYTES } from '../policy/source.js';
 
 interface Summary {
@@ -60,7 +60,7 @@ async function addPath(checker: Checker, path: string, seen: Set<string>): Promi
     return;
   }
   try {
-    if (!statSync(path).isDirectory()) return addFile(checker, path, seen);
+    if (!statSync(path).isDirectory()) return addFile(checker, path, seen, readNamedBytes);
     const files = policyFiles(path);
     if (files.length === 0)
       checker.fail(path, 'it holds no *.yaml, *.yml or *.json file; name another directory');
@@ -70,12 +70,12 @@ async function addPath(checker: Checker, path: string, seen: Set<string>): Promi
   }
 }
 
-function addFile(checker: Checker, file: string, seen: Set<string>): void {
+function addFile(checker: Checker, file: string, seen: Set<string>, read = readPolicyBytes): void {
   try {
     const real = realpathSync(file);
     if (seen.has(real)) return;
     seen.add(real);
-    checker.add(readPolicyBytes(file), file);
+    checker.add(read(file), file);
   } catch (error) {
     checker.fail(file, unreadable(error));
   }

@@ -1,11 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Node } from 'yaml';
 import { redactionFault } from '../event/redact.js';
 import { asText, Fields, short } from '../policy/fields.js';
-import { unreadable } from '../policy/files.js';
+import { readPolicyBytes, unreadable } from '../policy/files.js';
 import type { Diagnostic } from '../policy/model.js';
 import { byPosition } from '../policy/read.js';
 import { decodePolicyFile, Exhausted, Source } from '../policy/source.js';
@@ -217,7 +216,7 @@ type Text = { readonly text: string } | { readonly fault: Diagnostic };
 
 function readText(file: string): Text {
   try {
-    return decodePolicyFile(readFileSync(file), file);
+    return decodePolicyFile(readPolicyBytes(file), file);
   } catch (error) {
     return { fault: { at: { file, line: 1, column: 1 }, severity: 'error', message: unreadable(error) } };
   }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { Checker } from '../policy/check.js';
 import { compile } from '../policy/compile.js';
-import { readPolicyBytes, unreadable } from '../policy/files.js';
+import { readNamedBytes, unreadable } from '../policy/files.js';
 import type { Diagnostic, Posture, Postures } from '../policy/model.js';
 
 /** `belay policy …`: what becomes of policies. */
@@ -29,7 +29,7 @@ function compileFile(file: string, options: { posture: Posture; json?: boolean }
   const name = file === '-' ? '<stdin>' : file;
   const checker = new Checker();
   try {
-    checker.add(file === '-' ? readFileSync(0) : readPolicyBytes(file), name);
+    checker.add(file === '-' ? readFileSync(0) : readNamedBytes(file), name);
   } catch (error) {
     checker.fail(name, unreadable(error));
   }

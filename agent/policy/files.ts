@@ -29,12 +29,23 @@ export function policyFiles(directory: string): string[] {
     });
 }
 
+/** What was to be read is no file. */
+class NoFile extends Error {}
+
 /**
  * A file's bytes, or of a longer file some `MAX_FILE_BYTES + 1` bytes, which are too many for `decodePolicyFile`:
  * a huge file costs nothing to refuse.
- * @throws the file system's error
+ * @throws the file system's error, or another where there is a pipe, socket or device: whoever opens a pipe waits until
+ * somebody writes to it
  */
 export function readPolicyBytes(path: string): Uint8Array {
+  const found = statSync(path);
+  if (!found.isFile() && !found.isDirectory()) throw new NoFile(`${path} is no file`);
+  return readNamedBytes(path);
+}
+
+/** The same of what somebody names who waits for it: it may be a pipe. */
+export function readNamedBytes(path: string): Uint8Array {
   const fd = openSync(path, 'r');
   try {
     const buffer = Buffer.alloc(MAX_FILE_BYTES + 1);
@@ -53,6 +64,7 @@ export function readPolicyBytes(path: string): Uint8Array {
 
 /** Why a file could not be read, and what to do. */
 export function unreadable(error: unknown): string {
+  if (error instanceof NoFile) return 'it is a pipe, a socket or a device; put a file there, or take it away';
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'ENOENT') return 'there is no such file or directory; check the path';
   if (code === 'EACCES' || code === 'EPERM') return 'it may not be read; check its permissions';

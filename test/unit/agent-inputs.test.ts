@@ -1,8 +1,9 @@
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { loadConfig } from '../../agent/cli/config.js';
 import { inputFaults } from '../../agent/cli/inputs.js';
 import { Wanted } from '../../agent/cli/wanted.js';
 import type { Enforcer } from '../../agent/kernel/enforcer.js';
@@ -31,6 +32,12 @@ beforeEach(() => {
   writeFileSync(at('w.yaml'), 'workloads: []\n');
 });
 afterEach(() => rmSync(folder, { recursive: true }));
+
+/** A pipe that somebody waits to write to: whoever opens it is not held up for ever. */
+function writtenPipe(path: string): ChildProcess {
+  execFileSync('mkfifo', [path]);
+  return spawn('sh', ['-c', 'echo > "$0"', path]);
+}
 
 describe('what the agent is given', () => {
   const faults = (given: Partial<Parameters<typeof inputFaults>[0]>) => {
@@ -67,6 +74,15 @@ describe('what the agent is given', () => {
     expect(faults({ [name]: at(path) })[0]).toEqual(
       typeof what === 'string' ? what : expect.stringMatching(what),
     );
+  });
+
+  it('is not waited for where it is a pipe', () => {
+    const writer = writtenPipe(at('pipe'));
+    const pipe = /^pipe:1:1: it is a pipe, a socket or a device; put a file there/;
+    expect(faults({ workloads: at('pipe') })).toEqual([expect.stringMatching(pipe)]);
+    const { diagnostics } = loadConfig({ config: at('pipe'), kubernetes: true }, {});
+    expect(diagnostics.map(({ message }) => `pipe:1:1: ${message}`)).toEqual([expect.stringMatching(pipe)]);
+    writer.kill();
   });
 
   describe('of TLS', () => {
@@ -146,6 +162,27 @@ describe('a policy that becomes bad', () => {
     expect(messages(directory)).toEqual([
       expect.stringMatching(/^error: /),
       'warning: the last good version of WorkloadPolicy/shop/web stays in force',
+    ]);
+    expect(messages(directory)).toEqual([]);
+  });
+
+  it('since it is a pipe now, which nobody waits for, is told of once', () => {
+    const directory = new PolicyDirectory(at('policies'), POSTURES);
+    const { policies } = directory.read();
+    rmSync(at('policies/web.yaml'));
+    const writer = writtenPipe(at('policies/web.yaml'));
+    symlinkSync('/dev/null', at('policies/null.yaml'));
+    const read = directory.read();
+    writer.kill();
+    expect(read.policies).toEqual(policies);
+    const no = 'error: it is a pipe, a socket or a device; put a file there, or take it away';
+    expect(
+      read.diagnostics.map(({ at, severity, message }) => `${basename(at.file)} ${severity}: ${message}`),
+    ).toEqual([
+      `null.yaml ${no}`,
+      'null.yaml warning: nothing of what is broken here is in force',
+      `web.yaml ${no}`,
+      'web.yaml warning: the last good version of WorkloadPolicy/shop/web stays in force',
     ]);
     expect(messages(directory)).toEqual([]);
   });

@@ -1,3 +1,4 @@
+import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -114,6 +115,23 @@ test('what cannot be read is an error like any other', async () => {
   expect(out).toContain(`${missing}:1:1: error: there is no such file`);
   expect(out).toContain(`${empty}:1:1: error: it holds no`);
   if (process.getuid?.() !== 0) expect(out).toContain(`${secret}:1:1: error: it may not be read`);
+  expect(code).toBe(1);
+});
+
+test('a pipe is read where it is named, and not where it lies in a directory', async () => {
+  const pipe = join(directory, 'pipe.yaml');
+  execFileSync('mkfifo', [pipe]);
+  const feed = () => spawn('sh', ['-c', 'printf %s "$1" > "$0"', pipe, good]);
+  feed();
+  expect((await check(pipe)).err).toBe('1 file: 1 valid policy, 0 errors, 0 warnings\n');
+  feed();
+  expect((await said(policyCommand(), ['compile', pipe])).code).toBe(0);
+  const waits = feed();
+  const { out, code } = await check(directory);
+  waits.kill();
+  expect(out).toBe(
+    `${pipe}:1:1: error: it is a pipe, a socket or a device; put a file there, or take it away\n`,
+  );
   expect(code).toBe(1);
 });
 
