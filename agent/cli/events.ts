@@ -1,5 +1,5 @@
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type BigIntStats, createReadStream } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -206,17 +206,58 @@ function recordOf(line: string): BelayRecord {
   return value as BelayRecord;
 }
 
-/** A file's bytes as it grows, for ever. */
+/** A file's bytes as it grows, for ever: also when it begins anew, or another has its name. */
 async function* follow(path: string): AsyncGenerator<Buffer> {
-  const handle = await open(path);
+  const buffer = Buffer.alloc(65536);
+  let file = await open(path);
   try {
-    const buffer = Buffer.alloc(65536);
+    let read = 0;
+    /** Where the last line that was read ended. */
+    let end = 0;
     for (;;) {
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length);
-      if (bytesRead > 0) yield Buffer.from(buffer.subarray(0, bytesRead));
-      else await sleep(POLL_MS);
+      // before what is here is read, so that nothing of it is left when it is given up
+      const own = await file.stat({ bigint: true });
+      const next = await successor(path, own);
+      if (own.isFile() && own.size < read) {
+        // an agent cuts off a line that another did not finish, which is no new beginning
+        if (own.size < end) end = 0;
+        read = end;
+        yield LINE_END;
+      }
+      for (;;) {
+        // a pipe knows no positions
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, own.isFile() ? read : null);
+        if (bytesRead === 0) break;
+        const bytes = Buffer.from(buffer.subarray(0, bytesRead));
+        const last = bytes.lastIndexOf(LINE_END);
+        if (last >= 0) end = read + last + 1;
+        read += bytesRead;
+        yield bytes;
+      }
+      if (next === undefined) await sleep(POLL_MS);
+      else {
+        await file.close();
+        file = next;
+        read = end = 0;
+        yield LINE_END;
+      }
     }
   } finally {
-    await handle.close();
+    await file.close();
+  }
+}
+
+const LINE_END = Buffer.from('\n');
+
+/** Another file of that name, once it is written to: until then the one before may be. */
+async function successor(path: string, own: BigIntStats): Promise<FileHandle | undefined> {
+  try {
+    const there = await stat(path, { bigint: true });
+    const other = there.dev !== own.dev || there.ino !== own.ino;
+    return other && there.size > 0 ? await open(path) : undefined;
+  } catch (error) {
+    // renamed away, and there is none yet
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }

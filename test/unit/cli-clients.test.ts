@@ -1,7 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withoutSecrets } from '../../agent/cli/sysdump.js';
 import { draw, type Look, ratesOf } from '../../agent/cli/top.js';
@@ -101,6 +110,36 @@ describe('belay events', () => {
     );
     expect(JSON.parse(stdout).sequence).toBe('2');
     expect([status, stderr]).toEqual([1, 'belay events: 1 line is no belay.v1 record (line 3)\n']);
+  });
+
+  it('follows a file that is rotated, cut off or emptied', async () => {
+    const file = join(folder, 'rotated.jsonl');
+    const line = (sequence: string) => `${JSON.stringify(alertRecord({ sequence }))}\n`;
+    writeFileSync(file, line('1'));
+    const { said, child, ended } = belay('events', '--follow', '--json', file);
+    const told = () => said.out.match(/"sequence":"\d+"/g)?.map((each) => each.replace(/\D/g, ''));
+    const poll = { timeout: 30_000 };
+    await expect.poll(told, poll).toEqual(['1']);
+    renameSync(file, `${file}.1`);
+    appendFileSync(`${file}.1`, line('2'));
+    await expect.poll(told, poll).toEqual(['1', '2']);
+    // whoever rotates makes the file, and the writer goes on to it later
+    writeFileSync(file, '');
+    appendFileSync(`${file}.1`, `${line('3')}{"cut`);
+    await expect.poll(told, poll).toEqual(['1', '2', '3']);
+    writeFileSync(file, `${line('4')}${line('5')}`);
+    await expect.poll(told, poll).toEqual(['1', '2', '3', '4', '5']);
+    const { size } = statSync(file);
+    appendFileSync(file, '{"cut');
+    await setTimeout(1000);
+    truncateSync(file, size);
+    await setTimeout(1000);
+    appendFileSync(file, line('6'));
+    await expect.poll(told, poll).toEqual(['1', '2', '3', '4', '5', '6']);
+    writeFileSync(file, line('7'));
+    await expect.poll(told, poll).toEqual(['1', '2', '3', '4', '5', '6', '7']);
+    child.kill();
+    await ended;
   });
 
   it('tells the good lines of a file around those that are broken', () => {
