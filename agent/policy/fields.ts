@@ -207,8 +207,10 @@ export function typeName(node: Node): string {
   return typeof value === 'string' ? `the text "${short(value)}"` : 'a value of another type';
 }
 
-/** A value as it may stand in a one-line message. */
+/** A value as it may stand in a one-line message: in the log, so of a URL without user and password. */
 export function short(text: string): string {
-  const escaped = JSON.stringify(text.slice(0, 100)).slice(1, -1).replaceAll('\\"', '"');
+  const [user, host] = [text.indexOf('://'), text.lastIndexOf('@')];
+  const said = user >= 0 && user < host ? `${text.slice(0, user)}://...${text.slice(host)}` : text;
+  const escaped = JSON.stringify(said.slice(0, 100)).slice(1, -1).replaceAll('\\"', '"');
   return escaped.length > 60 ? `${escaped.slice(0, 57)}...` : escaped;
 }

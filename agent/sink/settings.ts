@@ -17,6 +17,8 @@ interface Field {
   /** What a text must look like, all of it, and how to say so. */
   readonly form?: RegExp;
   readonly advice?: string;
+  /** It may hold a secret: a fault, which goes to the log, does not say what is there. */
+  readonly unsaid?: true;
   readonly least?: number;
   readonly most?: number;
 }
@@ -29,6 +31,7 @@ const url = (schemes: string, example: string) =>
     required: true,
     form: new RegExp(`^(${schemes})://[^\\s/]+(/\\S*)?$`),
     advice: `a URL like ${example}`,
+    unsaid: true,
   }) as const;
 
 const TLS = {
@@ -51,6 +54,7 @@ const KINDS = {
       required: true,
       form: /^(udp|tcp|tls):\/\/(\[[0-9A-Fa-f:]+\]|[^\s:/[\]]+):[0-9]{1,5}$/,
       advice: 'udp://, tcp:// or tls:// with host:port',
+      unsaid: true,
       about: 'where the receiver listens',
     },
     ...TLS,
@@ -199,7 +203,7 @@ function readFields(fields: Fields, kind: Kind): Record<string, unknown> {
 }
 
 function readField(fields: Fields, name: string, field: Field): unknown {
-  const { of, required, choices, form, advice, about, least = 0, most = 0 } = field;
+  const { of, required, choices, form, advice, unsaid, about, least = 0, most = 0 } = field;
   if (required && fields.required(name, `it is needed: ${about}`) === undefined) return undefined;
   if (of === 'flag') return fields.flag(name);
   if (of === 'integer') return fields.integer(name, least, most);
@@ -210,7 +214,8 @@ function readField(fields: Fields, name: string, field: Field): unknown {
   const node = fields.value(name);
   if (text === undefined || node === undefined || (text !== '' && (form === undefined || form.test(text))))
     return text;
-  const fault = text === '' ? 'is empty' : `cannot be "${short(text)}"; write ${advice}`;
+  const what = unsaid ? 'this' : `"${short(text)}"`;
+  const fault = text === '' ? 'is empty' : `cannot be ${what}; write ${advice}`;
   fields.source.error(node, `${fields.what}.${name} ${fault}`);
   return undefined;
 }

@@ -72,6 +72,21 @@ describe('a fault', () => {
       'host:port',
     ],
     [
+      'a URL of another scheme, with a password',
+      'sinks:\n- {name: x, type: webhook, url: @@"ftp://ann:hunter2@a/"}\n',
+      'url cannot be this; write a URL like https://alerts.example/belay',
+    ],
+    [
+      'an address with a password and without a scheme',
+      'sinks:\n- {name: x, type: syslog, address: @@"ann:hunter2@siem:6514"}\n',
+      'address cannot be this; write udp://, tcp:// or tls:// with host:port',
+    ],
+    [
+      'one broker that is no list, with a password',
+      'sinks:\n- {name: x, type: kafka, topic: t, brokers: @@"kafka://ann:hunter2@k:9092"}\n',
+      'must be a list, not the text "kafka://...@k:9092"',
+    ],
+    [
       'a secret in the open',
       'sinks:\n- {name: x, type: splunk, url: "http://s/", token: @@hunter2}\n',
       'must say where the secret is; write token: {file: /etc/belay/token} or token: {env: NAME}',
