@@ -1,4 +1,5 @@
-import { createWriteStream, existsSync, readFileSync } from 'node:fs';
+import { createReadStream, createWriteStream, existsSync, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { cpus, release, totalmem, uptime, version } from 'node:os';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
@@ -12,9 +13,9 @@ import { AgentClient, socketOption } from './client.js';
 import { findings } from './probe.js';
 import { VERSION } from './version.js';
 
-/** Of what an agent remembers, the newest; of files, the end. */
+/** Of what an agent remembers, the newest; of its log, the end. */
 const MAX_RECORDS = 5000;
-const MAX_LOG_BYTES = 4 << 20;
+const MAX_LOG_MIB = 4;
 /** Where an agent's configuration usually is: nothing is missing where it has none. */
 const USUAL_CONFIG = '/etc/belay/config.yaml';
 
@@ -36,7 +37,7 @@ export function sysdumpCommand(): Command {
         `the agent's configuration file (default: ${USUAL_CONFIG}, if it is there)`,
       ).env('BELAY_CONFIG'),
     )
-    .option('--log <file>', "a file with the agent's log")
+    .option('--log <file>', `a file with the agent's log, of which the last ${MAX_LOG_MIB} MiB are taken`)
     .addHelpText(
       'after',
       '\nKeys, tokens, certificates and kubeconfigs are not read. Events hold names, arguments and paths of your workloads.',
@@ -128,16 +129,18 @@ async function newest(agent: AgentClient): Promise<string> {
   return lines.map((line) => `${line}\n`).join('');
 }
 
-function bytesOf(path: string): Buffer {
+const unread = (path: string, error: unknown) => new Error(`${path}: ${unreadable(error)}`);
+
+function textOf(path: string): string {
   try {
-    return readFileSync(path);
+    return readFileSync(path, 'utf8');
   } catch (error) {
-    throw new Error(`${path}: ${unreadable(error)}`);
+    throw unread(path, error);
   }
 }
 
 function configOf(path: string): string {
-  const text = bytesOf(path).toString('utf8');
+  const text = textOf(path);
   try {
     return withoutSecrets(text);
   } catch (error) {
@@ -147,9 +150,33 @@ function configOf(path: string): string {
   }
 }
 
-function tail(path: string): string {
-  const bytes = bytesOf(path);
-  return bytes.subarray(Math.max(0, bytes.length - MAX_LOG_BYTES)).toString('utf8');
+/** The end of a file, or of what a pipe gives, in whole lines, and how much there was before it. */
+async function tail(path: string): Promise<string> {
+  const most = MAX_LOG_MIB << 20;
+  const parts: Buffer[] = [];
+  let before = 0;
+  let length = 0;
+  try {
+    before = Math.max(0, (await stat(path)).size - most);
+    // a pipe knows no positions
+    for await (const part of createReadStream(path, before > 0 ? { start: before } : {})) {
+      parts.push(part);
+      length += part.length;
+      while (length - parts[0].length >= most) {
+        before += parts[0].length;
+        length -= parts[0].length;
+        parts.shift();
+      }
+    }
+  } catch (error) {
+    throw unread(path, error);
+  }
+  const bytes = Buffer.concat(parts);
+  const over = Math.max(0, length - most);
+  if (before + over === 0) return bytes.toString('utf8');
+  const start = bytes.indexOf('\n', over) + 1;
+  const told = `The last ${MAX_LOG_MIB} MiB of ${path}; ${before + start} bytes before are left out.\n`;
+  return told + bytes.toString('utf8', start);
 }
 
 const SECRET = /token|password|passwd|secret|credential|authorization|api-?key|private|\bkey$|Key$/i;

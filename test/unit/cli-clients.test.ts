@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   mkdtempSync,
@@ -296,7 +296,10 @@ describe('belay sysdump', () => {
       config,
       'kubernetes: true\ntlsKey: /etc/belay-tls/tls.key\nhook: https://ann:hunter2@siem/x\n',
     );
-    const { status, out, err } = await belay('sysdump', 'dump.tar.gz', '--config', config).ended;
+    writeFileSync(join(folder, 'agent.log'), '{"msg":"one"}\n');
+    const { status, out, err } = await belay(
+      ...['sysdump', 'dump.tar.gz', '--config', config, '--log', 'agent.log'],
+    ).ended;
     expect([status, err, out]).toEqual([0, '', 'dump.tar.gz\n']);
     expect(statSync(join(folder, 'dump.tar.gz')).mode & 0o777).toBe(0o600);
     spawnSync('tar', ['xzf', 'dump.tar.gz'], { cwd: folder });
@@ -305,6 +308,7 @@ describe('belay sysdump', () => {
     expect(JSON.parse(read('workloads.json'))).toMatchObject({ workloads: [{ name: 'web-1', denied: '7' }] });
     expect(JSON.parse(read('costs.json'))).toMatchObject({ maps: [{ name: 'arena' }] });
     expect(read('events.jsonl')).toContain('"sequence":"11"');
+    expect(read('agent.log')).toBe('{"msg":"one"}\n');
     const probed = JSON.parse(read('probe.json')) as { family: string; rules: string }[];
     expect(probed.length).toBeGreaterThan(5);
     for (const { family, rules } of probed)
@@ -336,6 +340,35 @@ describe('belay sysdump', () => {
     );
     expect(await without('none.yaml', '--log', 'none.yaml')).toBe(
       'belay sysdump: without config.yaml, agent.log: none.yaml: there is no such file or directory; check the path\n',
+    );
+  });
+
+  it('takes the end of a log, however long it is, and says so', async () => {
+    const log = join(folder, 'long.log');
+    const lines = Array.from({ length: 110_000 }, (_, n) => `{"level":30,"msg":"line ${n} of the log: ü"}\n`);
+    // a hole, which takes no room
+    writeFileSync(log, '');
+    truncateSync(log, 3 * 2 ** 30);
+    appendFileSync(log, `\n${lines.join('')}`);
+    const taken = async (path: string) => {
+      const { status, err } = await belay('sysdump', 'log.tar.gz', '--log', path).ended;
+      expect([status, err]).toEqual([0, '']);
+      const args = ['xzOf', join(folder, 'log.tar.gz'), 'belay-sysdump/agent.log'];
+      return spawnSync('tar', args, { encoding: 'utf8', maxBuffer: 16 << 20 }).stdout;
+    };
+    const whole = await taken(log);
+    const [told] = whole.split('\n', 1);
+    const kept = whole.slice(told.length + 1);
+    const bytes = Buffer.byteLength(kept);
+    expect((4 << 20) - bytes).toBeGreaterThanOrEqual(0);
+    expect((4 << 20) - bytes).toBeLessThan(100);
+    expect(told).toBe(`The last 4 MiB of ${log}; ${statSync(log).size - bytes} bytes before are left out.`);
+    expect(lines.join('').endsWith(`\n${kept}`)).toBe(true);
+
+    execFileSync('mkfifo', [`${log}.pipe`]);
+    spawn('sh', ['-c', `yes line | head -c 9000000 > ${log}.pipe`]);
+    expect(await taken(`${log}.pipe`)).toMatch(
+      /^The last 4 MiB of .*; 4805\d{3} bytes before are left out\.\nline\n/,
     );
   });
 
