@@ -1,6 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import type { AlertRecord } from '../event/record.js';
 import { Redactor } from '../event/redact.js';
 import { EventStream } from '../event/stream.js';
@@ -17,6 +17,7 @@ import { Sinks } from '../sink/sinks.js';
 import { visibilityOf } from '../workload/visibility.js';
 import { watchWorkloads } from '../workload/watch.js';
 import { watchPath } from '../workload/watch-path.js';
+import { agentLog } from './agent-log.js';
 import type { ClusterFeed } from './cluster.js';
 import { configHelp, configOptions, type Flags, loadConfig, watchConfig } from './config.js';
 import { ContainerKiller } from './container-killer.js';
@@ -76,7 +77,7 @@ async function makeSinks(inForce: () => Settings, log: Logger): Promise<Sinks> {
 }
 
 async function run(flags: Flags): Promise<void> {
-  const log = pino({ base: null }, pino.destination(2));
+  const log = agentLog();
   // what can be known at once is said before the kernel programs are loaded, which takes a while
   const lacking = unprivileged();
   if (lacking !== undefined) {
