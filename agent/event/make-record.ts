@@ -6,6 +6,7 @@ import { podOfCgroup } from '../workload/cgroup-names.js';
 import type { RawEvent } from './decode.js';
 import type {
   AlertRecord,
+  BelayRecord,
   CredentialsRecord,
   ExecRecord,
   LogRecord,
@@ -210,10 +211,28 @@ export interface RecordContext {
   readonly sequence: bigint;
 }
 
-function whose(workload: Attribution['workload'], { node, cluster }: RecordContext) {
+/** What all records have. */
+function base<T extends BelayRecord['type']>(
+  type: T,
+  { time }: RawEvent,
+  { node, bootTime, id, sequence }: RecordContext,
+) {
   return {
-    node,
-    cluster,
+    schema: 'belay.v1' as const,
+    ...{ type, time: (bootTime + time).toString(), id, sequence: sequence.toString(), node },
+  };
+}
+
+/** What those have that tell of a workload. */
+function workloadBase<T extends BelayRecord['type']>(
+  type: T,
+  raw: RawEvent,
+  workload: Attribution['workload'],
+  context: RecordContext,
+) {
+  return {
+    ...base(type, raw, context),
+    cluster: context.cluster,
     namespace: workload?.namespace ?? '',
     pod: workload?.name ?? '',
     container: workload?.container ?? '',
@@ -230,12 +249,7 @@ export function alertRecord(
   context: RecordContext,
 ): AlertRecord {
   return {
-    schema: 'belay.v1',
-    type: 'alert',
-    time: (context.bootTime + raw.time).toString(),
-    id: context.id,
-    sequence: context.sequence.toString(),
-    ...whose(workload, context),
+    ...workloadBase('alert', raw, workload, context),
     process: processOf(raw),
     class: classOf(raw),
     operation: OPERATIONS[raw.operation] ?? String(raw.operation),
@@ -259,12 +273,7 @@ export function alertRecord(
 
 export function execRecord(raw: RawEvent, { workload }: Attribution, context: RecordContext): ExecRecord {
   return {
-    schema: 'belay.v1',
-    type: 'exec',
-    time: (context.bootTime + raw.time).toString(),
-    id: context.id,
-    sequence: context.sequence.toString(),
-    ...whose(workload, context),
+    ...workloadBase('exec', raw, workload, context),
     process: processOf(raw),
     count: raw.count.toString(),
   };
@@ -272,12 +281,7 @@ export function execRecord(raw: RawEvent, { workload }: Attribution, context: Re
 
 export function logRecord(raw: RawEvent, { workload }: Attribution, context: RecordContext): LogRecord {
   return {
-    schema: 'belay.v1',
-    type: 'log',
-    time: (context.bootTime + raw.time).toString(),
-    id: context.id,
-    sequence: context.sequence.toString(),
-    ...whose(workload, context),
+    ...workloadBase('log', raw, workload, context),
     process: processOf(raw),
     class: classOf(raw),
     operation: OPERATIONS[raw.operation] ?? String(raw.operation),
@@ -291,14 +295,5 @@ export function unknownPodRecord(raw: RawEvent, cgroup: string, context: RecordC
     .split('/')
     .map(podOfCgroup)
     .find((found) => found !== undefined);
-  return {
-    schema: 'belay.v1',
-    type: 'unknown-pod',
-    time: (context.bootTime + raw.time).toString(),
-    id: context.id,
-    sequence: context.sequence.toString(),
-    node: context.node,
-    podUid: uid ?? '',
-    cgroup,
-  };
+  return { ...base('unknown-pod', raw, context), podUid: uid ?? '', cgroup };
 }

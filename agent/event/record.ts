@@ -1,16 +1,20 @@
 /**
  * The `belay.v1` record, as JSON gives it; 64-bit numbers are decimal strings, as protobuf's JSON mapping has them.
  * Names are text; one that is not UTF-8 is given with U+FFFD for what is not, and whole in `…Bytes` (base64).
+ * What all of them have:
  */
-export interface AlertRecord {
+interface BaseRecord {
   readonly schema: 'belay.v1';
-  readonly type: 'alert';
   /** Unix time, ns. */
   readonly time: string;
   /** Of this event and no other of the node's; who gets an event twice sees it by this. */
   readonly id: string;
   readonly sequence: string;
   readonly node: string;
+}
+
+/** What those have that tell of a workload. */
+interface WorkloadRecord extends BaseRecord {
   readonly cluster: string;
   /** Empty for the node's own processes, whose `pod` is the node, and for pods that are not known. */
   readonly namespace: string;
@@ -21,6 +25,11 @@ export interface AlertRecord {
   readonly labels: Readonly<Record<string, string>>;
   /** What the pod belongs to. */
   readonly owner?: OwnerRecord;
+}
+
+/** What a rule, or the posture, reports. */
+export interface AlertRecord extends WorkloadRecord {
+  readonly type: 'alert';
   /** Absent when a packet arrived and nobody acted. */
   readonly process?: ProcessRecord;
   /** Process, File, Network, Capabilities, Syscall or Escape. */
@@ -110,41 +119,15 @@ export interface CredentialsRecord {
 }
 
 /** A program started in a workload (telemetry). */
-export interface ExecRecord {
-  readonly schema: 'belay.v1';
+export interface ExecRecord extends WorkloadRecord {
   readonly type: 'exec';
-  readonly time: string;
-  readonly id: string;
-  readonly sequence: string;
-  readonly node: string;
-  readonly cluster: string;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly container: string;
-  readonly containerId: string;
-  readonly image: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly owner?: OwnerRecord;
   readonly process?: ProcessRecord;
   readonly count: string;
 }
 
 /** Something that passed in a workload where that is visible, and that no rule reports (telemetry). */
-export interface LogRecord {
-  readonly schema: 'belay.v1';
+export interface LogRecord extends WorkloadRecord {
   readonly type: 'log';
-  readonly time: string;
-  readonly id: string;
-  readonly sequence: string;
-  readonly node: string;
-  readonly cluster: string;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly container: string;
-  readonly containerId: string;
-  readonly image: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly owner?: OwnerRecord;
   readonly process?: ProcessRecord;
   /** Process, File, Network or Capabilities. */
   readonly class: string;
@@ -155,13 +138,8 @@ export interface LogRecord {
 }
 
 /** Events that were not delivered, by number: what there is instead of them. */
-export interface GapRecord {
-  readonly schema: 'belay.v1';
+export interface GapRecord extends BaseRecord {
   readonly type: 'gap';
-  readonly time: string;
-  readonly id: string;
-  readonly sequence: string;
-  readonly node: string;
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
@@ -175,21 +153,8 @@ export interface GapRecord {
 }
 
 /** A container has had more alerts in a second than are told of. From now on they are counted, and a gap record says how many. */
-export interface ThrottleRecord {
-  readonly schema: 'belay.v1';
+export interface ThrottleRecord extends WorkloadRecord {
   readonly type: 'throttle';
-  readonly time: string;
-  readonly id: string;
-  readonly sequence: string;
-  readonly node: string;
-  readonly cluster: string;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly container: string;
-  readonly containerId: string;
-  readonly image: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly owner?: OwnerRecord;
   readonly maxAlertsPerSecond: number;
   readonly throttleSeconds: number;
 }
@@ -198,25 +163,15 @@ export interface ThrottleRecord {
  * Something failed inside the programs; bpf/event.h says which way each one fails. FAILURE_UNREADABLE: a record of theirs is none,
  * and was passed over.
  */
-export interface FailureRecord {
-  readonly schema: 'belay.v1';
+export interface FailureRecord extends BaseRecord {
   readonly type: 'failure';
-  readonly time: string;
-  readonly id: string;
-  readonly sequence: string;
-  readonly node: string;
   readonly failure: string;
   readonly count: string;
 }
 
 /** A pod that the agent does not know of has come to this node: it gets the posture for unknown pods. */
-export interface UnknownPodRecord {
-  readonly schema: 'belay.v1';
+export interface UnknownPodRecord extends BaseRecord {
   readonly type: 'unknown-pod';
-  readonly time: string;
-  readonly id: string;
-  readonly sequence: string;
-  readonly node: string;
   readonly podUid: string;
   /** Below the hierarchy's root. */
   readonly cgroup: string;
