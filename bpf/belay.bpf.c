@@ -49,6 +49,7 @@ enum verdict abi_verdict;
 enum event_flag abi_event_flag;
 enum visible abi_visible;
 struct child *abi_child;
+struct ancestor *abi_ancestor;
 struct credentials *abi_credentials;
 struct credentials_change *abi_credentials_change;
 enum failure abi_failure;

@@ -99,7 +99,7 @@ static __noinline void report_sender(struct scratch *s, struct sender *who, stru
 	__builtin_memset(e, 0, sizeof(*e));
 	if (who->told > sizeof(*e)) {
 		bpf_probe_read_kernel(s->event, SENDER_EVENT, who->event);
-		at = (who->told - sizeof(*e)) & 1023;
+		at = (who->told - sizeof(*e)) & (EVENT_STRINGS - 1);
 	}
 	e->time = now;
 	e->fold_key = key;

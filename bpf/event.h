@@ -16,6 +16,8 @@ enum schema { SCHEMA = SCHEMA_VERSION };
 #define LOG_FOLD_SLOTS 4096 /* behind those, for telemetry: it takes none from alerts */
 #define PROGRAM_MAX 240 /* longer program names are cut, and the flag below says so */
 #define ARGUMENTS_MAX 512
+#define CWD_MAX 255
+#define ANCESTORS_MAX 8
 #define NAME_MAX_BYTES 4096
 #define AGENT_CGROUPS 6
 
@@ -119,16 +121,23 @@ enum event_flag {
 	EVENT_PROGRAM_CUT = 4,
 	EVENT_OBJECT_CUT = 8,
 	EVENT_ARGUMENTS_CUT = 16,
-	EVENT_TTY = 32,
+	EVENT_CWD_CUT = 32, /* its beginning is missing */
 };
 
-/* One record; the strings follow in data, in this order: program, parent program, arguments (NUL after each),
- * object (a file's name). Neither string ends in NUL. */
+/* Above the parent. */
+struct ancestor {
+	unsigned int pid; /* on the node */
+	char comm[16];
+};
+
+/* One record; what follows in data, in this order: program, parent program, ancestors (struct ancestor each), working
+ * directory, arguments (NUL after each), object (a file's name). No other string ends in NUL. */
 struct event {
 	unsigned long long time; /* CLOCK_BOOTTIME, ns */
 	unsigned long long exec_id; /* of the process's program: start of the exec, ns << 8 | cpu */
 	unsigned long long fold_key; /* equal for what folds together */
 	unsigned long long count; /* how many this stands for, itself included */
+	unsigned long long capabilities; /* effective, a bit each */
 	unsigned int workload;
 	unsigned int generation;
 	unsigned int rule;
@@ -138,9 +147,17 @@ struct event {
 	unsigned int pid_inside; /* in its own pid namespace */
 	unsigned int uid;
 	unsigned int gid;
+	unsigned int login_uid; /* of the login that it came from; ~0 = of none */
+	/* inode numbers, as /proc/PID/ns has them */
+	unsigned int mount_namespace;
+	unsigned int pid_namespace;
+	unsigned int network_namespace;
+	unsigned int user_namespace;
 	unsigned int object_length;
 	unsigned short program_length;
 	unsigned short parent_length;
+	unsigned short ancestors_length;
+	unsigned short cwd_length;
 	unsigned short arguments_length;
 	unsigned char operation; /* enum operation */
 	unsigned char verdict; /* enum verdict */
@@ -153,6 +170,7 @@ struct event {
 	unsigned int capability; /* its number; of OPERATION_BPF, the command */
 	unsigned char address[16];
 	char comm[16];
+	char tty[16]; /* the controlling terminal, as the kernel calls it; empty = it has none */
 	char data[];
 };
 

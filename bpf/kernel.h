@@ -81,6 +81,9 @@ struct dentry {
 };
 struct vfsmount { struct dentry *mnt_root; struct super_block *mnt_sb; };
 struct ns_common { unsigned int inum; };
+struct pid_namespace { struct ns_common ns; };
+struct net { struct ns_common ns; };
+struct user_namespace { struct ns_common ns; };
 struct ns_common___new { u64 ns_id; };
 struct mount;
 struct mnt_namespace { struct ns_common ns; struct mount *root; };
@@ -111,10 +114,11 @@ struct cred {
 	kuid_t uid, suid, euid, fsuid;
 	kgid_t gid, sgid, egid;
 	kernel_cap_t cap_permitted, cap_effective;
+	struct user_namespace *user_ns;
 };
-struct upid { int nr; };
+struct upid { int nr; struct pid_namespace *ns; };
 struct pid { unsigned int level; struct hlist_head tasks[4]; struct upid numbers[1]; };
-struct tty_struct;
+struct tty_struct { char name[64]; };
 typedef struct { int counter; } atomic_t;
 struct signal_struct {
 	atomic_t live;
@@ -123,8 +127,8 @@ struct signal_struct {
 	struct pid *pids[4];
 	struct tty_struct *tty;
 };
-struct fs_struct { struct path root; };
-struct nsproxy { struct mnt_namespace *mnt_ns; };
+struct fs_struct { struct path root, pwd; };
+struct nsproxy { struct mnt_namespace *mnt_ns; struct net *net_ns; };
 struct kernfs_node { const char *name; u64 id; };
 struct cgroup;
 struct cgroup_subsys_state { struct cgroup *cgroup; struct cgroup_subsys_state *parent; };
@@ -148,6 +152,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct fs_struct *fs;
 	struct nsproxy *nsproxy;
+	kuid_t loginuid; /* where the kernel audits */
 	struct pid *thread_pid;
 	struct hlist_node pid_links[4]; /* by PIDTYPE_*, of which 0 is PIDTYPE_PID */
 	struct css_set *cgroups;
@@ -263,8 +268,8 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define AF_INET6 10
 #define AF_NETLINK 16
 #define AF_PACKET 17
-#define AF_SMC 43
 #define AF_RXRPC 33
+#define AF_SMC 43
 #define AF_XDP 44
 #define INET_FLAGS_HDRINCL 12 /* include/net/inet_sock.h */
 #define SOCK_STREAM 1
@@ -275,11 +280,11 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define SOCK_DCCP 6
 #define SOCK_PACKET 10
 #define IPPROTO_IP 0
+#define IPPROTO_HOPOPTS 0
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_DCCP 33
-#define IPPROTO_HOPOPTS 0
 #define IPPROTO_IPV6 41
 #define IPPROTO_ROUTING 43
 #define IPPROTO_FRAGMENT 44
@@ -289,8 +294,8 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_L2TP 115
 #define IPPROTO_SCTP 132
 #define IPPROTO_UDPLITE 136
-#define IPPROTO_MPTCP 262
 #define IPPROTO_SMC 256
+#define IPPROTO_MPTCP 262
 #define MSG_FASTOPEN 0x20000000
 #define IP_OPTIONS 4
 #define IP_RETOPTS 7

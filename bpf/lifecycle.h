@@ -56,7 +56,7 @@ int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *chi
 	if (child->pid != child->tgid || !find_visible(&c, VISIBLE_PROCESS))
 		return 0;
 	made.pid = child->pid;
-	made.pid_inside = pid_inside(child);
+	made.pid_inside = BPF_CORE_READ(number_inside(child), nr);
 	REPORT_LIFE(&c, OPERATION_FORK, made);
 	return 0;
 }

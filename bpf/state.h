@@ -287,7 +287,8 @@ struct stream {
 	char name[QUERY_NAME];
 };
 
-#define SENDER_EVENT (sizeof(struct event) + 1024)
+#define EVENT_STRINGS 2048 /* more than all but the object's name come to */
+#define SENDER_EVENT (sizeof(struct event) + EVENT_STRINGS)
 
 /* Who sent by a socket last: packets leave when there may be nobody. */
 struct sender {
@@ -308,7 +309,7 @@ struct {
 /* Names are written from the right: name[off..4096) is the name. A component of up to 255 bytes is
  * copied at once, so its copy may start at the last byte. The bytes from 4096 on stay zero. */
 #define NAME_SIZE (NAME_MAX_BYTES + 256)
-#define EVENT_SIZE (sizeof(struct event) + 2 * 256 + ARGUMENTS_MAX + NAME_SIZE)
+#define EVENT_SIZE (sizeof(struct event) + EVENT_STRINGS + NAME_SIZE)
 
 /* --- the tables, in the kernel's way --- */
 
@@ -381,6 +382,11 @@ struct scratch {
 	u64 visit;
 	u64 visit_root;
 	u32 visit_ascend;
+	/* telling */
+	u64 up; /* the task, or the directory, that is to be told of next */
+	u64 up_mount;
+	u32 level;
+	u32 room;
 	/* the question */
 	u32 generation;
 	u32 workload;

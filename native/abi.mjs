@@ -13,7 +13,7 @@ const ENUMS = [
   'preset', 'socket_kind', 'escape', 'binding_flag', 'built_in_rule', 'schema', 'carried', 'visible',
 ];
 const STRUCTS = ['event', 'workload', 'fold', 'set_header', 'rule', 'decision', 'entry', 'original', 'root_key', 'settings',
-  'binding', 'subject', 'receiver', 'pod_uid', 'container_id', 'cgroup_path', 'child', 'credentials', 'credentials_change',
+  'binding', 'subject', 'receiver', 'pod_uid', 'container_id', 'cgroup_path', 'child', 'ancestor', 'credentials', 'credentials_change',
 ];
 const LIMITS = ['workloads', 'folds', 'arena', 'pods', 'containers', 'cgroup_paths'];
 

@@ -23,6 +23,12 @@ export interface RawEvent {
   readonly pidInside: number;
   readonly uid: number;
   readonly gid: number;
+  readonly capabilities: bigint;
+  readonly loginUid: number;
+  readonly mountNamespace: number;
+  readonly pidNamespace: number;
+  readonly networkNamespace: number;
+  readonly userNamespace: number;
   readonly operation: number;
   readonly verdict: number;
   readonly action: number;
@@ -36,6 +42,10 @@ export interface RawEvent {
   readonly comm: Buffer;
   readonly program: Buffer;
   readonly parent: Buffer;
+  /** struct ancestor each, that of the parent's parent first. */
+  readonly ancestors: Buffer;
+  readonly cwd: Buffer;
+  readonly tty: Buffer;
   /** NUL after each. */
   readonly arguments: Buffer;
   readonly object: Buffer;
@@ -154,6 +164,24 @@ export class EventReader implements RawEvent {
   get gid() {
     return this.#u32(this.#at + E.gid.offset);
   }
+  get capabilities() {
+    return this.#batch.readBigUInt64LE(this.#at + E.capabilities.offset);
+  }
+  get loginUid() {
+    return this.#u32(this.#at + E.login_uid.offset);
+  }
+  get mountNamespace() {
+    return this.#u32(this.#at + E.mount_namespace.offset);
+  }
+  get pidNamespace() {
+    return this.#u32(this.#at + E.pid_namespace.offset);
+  }
+  get networkNamespace() {
+    return this.#u32(this.#at + E.network_namespace.offset);
+  }
+  get userNamespace() {
+    return this.#u32(this.#at + E.user_namespace.offset);
+  }
   get operation() {
     return this.#batch[this.#at + E.operation.offset];
   }
@@ -187,27 +215,46 @@ export class EventReader implements RawEvent {
   get comm() {
     return untilNul(this.#bytes(this.#at + E.comm.offset, E.comm.size));
   }
+  get tty() {
+    return untilNul(this.#bytes(this.#at + E.tty.offset, E.tty.size));
+  }
 
-  // the strings, one after the other behind the fields
+  // what is behind the fields, one after the other
   get program() {
     return this.#bytes(this.#at + structs.event.size, this.#programLength);
   }
   get parent() {
     return untilNul(this.#bytes(this.#at + structs.event.size + this.#programLength, this.#parentLength));
   }
-  get arguments() {
+  get ancestors() {
     const before = this.#programLength + this.#parentLength;
-    return this.#bytes(this.#at + structs.event.size + before, this.#argumentsLength);
+    return this.#bytes(this.#at + structs.event.size + before, this.#ancestorsLength);
+  }
+  get cwd() {
+    const before = this.#programLength + this.#parentLength + this.#ancestorsLength;
+    return this.#bytes(this.#at + structs.event.size + before, this.#cwdLength);
+  }
+  get arguments() {
+    return this.#bytes(this.#at + structs.event.size + this.#beforeArguments, this.#argumentsLength);
   }
   get object() {
-    const before = this.#programLength + this.#parentLength + this.#argumentsLength;
+    const before = this.#beforeArguments + this.#argumentsLength;
     return this.#bytes(this.#at + structs.event.size + before, this.#u32(this.#at + E.object_length.offset));
+  }
+  get #beforeArguments() {
+    return this.#programLength + this.#parentLength + this.#ancestorsLength + this.#cwdLength;
   }
   get #programLength() {
     return this.#u16(this.#at + E.program_length.offset);
   }
   get #parentLength() {
     return this.#u16(this.#at + E.parent_length.offset);
+  }
+  get #ancestorsLength() {
+    return this.#u16(this.#at + E.ancestors_length.offset);
+  }
+  get #cwdLength() {
+    return this.#u16(this.#at + E.cwd_length.offset);
   }
   get #argumentsLength() {
     return this.#u16(this.#at + E.arguments_length.offset);

@@ -38,6 +38,8 @@ interface Common {
   readonly Operation: string;
   readonly Data: string;
   readonly Result: 'Passed' | 'Permission denied';
+  readonly Cwd: string;
+  readonly TTY: string;
   readonly ExecEvent?: { readonly ExecID: string; readonly ExecutableName: string };
   readonly NodeID: string;
 }
@@ -257,6 +259,8 @@ function idsOf(process: ProcessRecord | undefined) {
     PPID: process?.parent.pid ?? 0,
     PID: process?.pidInside ?? 0,
     UID: process?.uid ?? 0,
+    Cwd: process?.cwd ?? '',
+    TTY: process?.tty ?? '',
     ...(process && { ExecEvent: { ExecID: process.execId, ExecutableName: process.comm } }),
   };
 }

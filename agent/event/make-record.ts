@@ -6,6 +6,7 @@ import { podOfCgroup } from '../workload/cgroup-names.js';
 import type { RawEvent } from './decode.js';
 import type {
   AlertRecord,
+  AncestorRecord,
   BelayRecord,
   CredentialsRecord,
   ExecRecord,
@@ -183,6 +184,7 @@ function objectOf(raw: RawEvent): ObjectRecord {
 function processOf(raw: RawEvent): ProcessRecord | undefined {
   if (raw.pid === 0) return undefined;
   const program = text(raw.program);
+  const cwd = text(raw.cwd);
   const args = raw.arguments.toString('utf8').split('\0');
   if (args.at(-1) === '') args.pop();
   return {
@@ -197,9 +199,32 @@ function processOf(raw: RawEvent): ProcessRecord | undefined {
     comm: raw.comm.toString('utf8'),
     arguments: args,
     argumentsCut: raw.flags & FLAG.EVENT_ARGUMENTS_CUT ? true : undefined,
-    tty: (raw.flags & FLAG.EVENT_TTY) !== 0,
+    cwd: cwd.text,
+    cwdBytes: cwd.bytes,
+    cwdCut: raw.flags & FLAG.EVENT_CWD_CUT ? true : undefined,
+    tty: raw.tty.toString('utf8'),
+    loginUid: raw.loginUid,
+    capabilities: raw.capabilities.toString(16).padStart(16, '0'),
+    namespaces: {
+      mount: raw.mountNamespace,
+      pid: raw.pidNamespace,
+      network: raw.networkNamespace,
+      user: raw.userNamespace,
+    },
     parent: { pid: raw.ppid, program: raw.parent.toString('utf8') },
+    ancestors: ancestorsOf(raw.ancestors),
   };
+}
+
+/** Structures of bpf/event.h. */
+function ancestorsOf(bytes: Buffer): AncestorRecord[] {
+  const { size, fields } = structs.ancestor;
+  const all: AncestorRecord[] = [];
+  for (let at = 0; at + size <= bytes.length; at += size) {
+    const comm = bytes.toString('utf8', at + fields.comm.offset, at + fields.comm.offset + fields.comm.size);
+    all.push({ pid: bytes.readUInt32LE(at + fields.pid.offset), comm: comm.split('\0', 1)[0] });
+  }
+  return all;
 }
 
 export interface RecordContext {

@@ -29,6 +29,7 @@ function summary(outcomes) {
   if (escaped.length > 0) return `**escaped** in ${escaped.length} of ${surroundings.length}`;
   const blocked = outcomes.filter(([, { result }]) => result === 'blocked').length;
   if (blocked > 0) return blocked === surroundings.length ? 'blocked' : `blocked (${blocked})`;
+  if (outcomes.length === 0) return 'not tried';
   const reasons = new Set(outcomes.map(([, { reason }]) => reason.replaceAll('|', '\\|')));
   return `n/a: ${[...reasons][0]}`;
 }

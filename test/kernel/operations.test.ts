@@ -10,6 +10,7 @@ import {
   inContainer,
   makeCgroup,
   policy,
+  quote,
   removeCgroup,
   Shell,
   T,
@@ -344,6 +345,34 @@ describe.each(['container', 'cgroup'])('in a %s', (where) => {
 
   it.each(NAMED)('%s is untouched beside it', async (_, row) => {
     expect(await place(where).do(...row.act(row.on?.free ?? objectOf(row, 'n')))).toBe('ok');
+  });
+
+  it('tells from where a process acts, with which rights, and below whom', async () => {
+    // of different objects, since repeats are only counted
+    const [words, others] = NAMED.filter(([, { operation }]) => operation === 'open').map(([, row]) =>
+      row.act(objectOf(row, 'd')).map(quote).join(' '),
+    );
+    const shell = place(where);
+    const namespaces = (
+      await shell.run('for n in mnt pid net user; do busybox readlink /proc/self/ns/$n; done')
+    )
+      .split('\n')
+      .map((link) => Number(/\d+/.exec(link)));
+    const capabilities = await shell.run("busybox awk '/CapEff/ {print $2}' /proc/self/status");
+    const loginUid = Number(await shell.run('busybox cat /proc/self/loginuid'));
+    await shell.run(
+      `cd /usr && /bin/sh -c ${quote(`/bin/sh -c ${quote(`${ACTOR} ${words} -there; :`)}; :`)}; cd /`,
+    );
+    const { process } = await alertOf((a) => a.process?.arguments.includes('-there') === true);
+    expect(process).toMatchObject({ cwd: '/usr', tty: '', capabilities, loginUid });
+    expect(Object.values(process?.namespaces ?? {})).toEqual(namespaces);
+    const [outer, first, ...above] = process?.ancestors.map(({ comm }) => comm) ?? [];
+    expect([outer, first]).toEqual(['sh', 'sh']);
+    // up to the first process of the container
+    expect(above.length > 0).toBe(where === 'cgroup');
+    await shell.run(`cd /usr/lib && ${ACTOR} -pty ${others} -tty; cd /`);
+    const onTerminal = await alertOf((a) => a.process?.arguments.includes('-tty') === true);
+    expect(onTerminal.process).toMatchObject({ cwd: '/usr/lib', tty: expect.stringMatching(/^pts\d+$/) });
   });
 
   it('says what a preloaded library is that the dynamic linker may not map', async () => {

@@ -238,7 +238,8 @@ describe('belay top', () => {
 
 describe('belay tree', () => {
   const acting = (pid: number, program: string, parent: number, parentProgram: string): ProcessRecord => ({
-    ...{ execId: String(pid), pid, pidInside: pid, tid: pid, uid: 0, gid: 0, tty: false },
+    ...{ execId: String(pid), pid, pidInside: pid, tid: pid, uid: 0, gid: 0, cwd: '/', tty: '', loginUid: 0 },
+    ...{ capabilities: '0', namespaces: { mount: 1, pid: 1, network: 1, user: 1 }, ancestors: [] },
     ...{ program, comm: 'x', arguments: [program], parent: { pid: parent, program: parentProgram } },
   });
 

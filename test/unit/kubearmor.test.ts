@@ -21,6 +21,8 @@ describe('an alert, as KubeArmor tells it', () => {
       HostPPID: 4000,
       HostPID: 4321,
       PPID: 4000,
+      Cwd: '/srv',
+      TTY: 'pts0',
       PID: 12,
       UID: 1000,
       ParentProcessName: '/usr/bin/bash',

@@ -28,8 +28,11 @@ const WHOLE = {
   process: {
     execId: '99',
     ...{ pid: 4321, pidInside: 12, tid: 4321, uid: 1000, gid: 1000 },
-    ...{ program: '/usr/bin/bash', comm: 'bash', arguments: ['bash', '-c', 'id'], tty: false },
+    ...{ program: '/usr/bin/bash', comm: 'bash', arguments: ['bash', '-c', 'id'] },
+    ...{ cwd: '/srv', tty: 'pts0', loginUid: 1000, capabilities: '00000000a80425fb' },
+    namespaces: { mount: 4026532201, pid: 4026532204, network: 4026532207, user: 4026531837 },
     parent: { pid: 4000, program: '/usr/sbin/nginx' },
+    ancestors: [{ pid: 3990, comm: 'entrypoint.sh' }],
   },
   count: '1',
 } as const;
@@ -199,7 +202,9 @@ export const hostileOf = (text: string): AlertRecord =>
       program: text,
       comm: text,
       arguments: ['sh', text, text],
+      cwd: text,
       parent: { pid: 1, program: text },
+      ancestors: [{ pid: 1, comm: text }],
     },
     object: { path: text },
     policy: text,

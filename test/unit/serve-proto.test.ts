@@ -46,6 +46,15 @@ const RECORD: Every<BelayRecord> = {
 const PROCESS: Every<ProcessRecord> = {
   ...{ execId: true, pid: true, pidInside: true, tid: true, uid: true, gid: true, program: true },
   ...{ programBytes: true, comm: true, arguments: true, argumentsCut: true, tty: true, parent: true },
+  ...{
+    cwd: true,
+    cwdBytes: true,
+    cwdCut: true,
+    loginUid: true,
+    capabilities: true,
+    namespaces: true,
+    ancestors: true,
+  },
 };
 const OBJECT: Every<ObjectRecord> = {
   ...{ path: true, pathBytes: true, unnamed: true, access: true, socket: true, protocol: true },

@@ -2,6 +2,7 @@ import { basename, dirname } from 'node:path/posix';
 import type { AlertRecord, BelayRecord, LogRecord } from '../../event/record.js';
 import {
   attackOfRecord,
+  capabilityNames,
   countOf,
   placeOf,
   processOf,
@@ -143,8 +144,9 @@ function processFields(record: BelayRecord): object {
       args: process.arguments,
       args_count: process.arguments.length,
       command_line: process.arguments.join(' '),
-      thread: { id: process.tid },
-      interactive: process.tty,
+      working_directory: process.cwd || undefined,
+      thread: { id: process.tid, capabilities: { effective: capabilityNames(process.capabilities) } },
+      interactive: process.tty !== '',
       parent: { pid: process.parent.pid, executable: process.parent.program },
       exit_code: record.type === 'log' ? record.object.exitCode : undefined,
     },

@@ -7,6 +7,7 @@ import type {
   ObjectRecord,
   ProcessRecord,
 } from '../../event/record.js';
+import { CAPABILITIES } from '../../policy/schema/words.js';
 
 /** What all formats say of a record, each in its own fields. */
 
@@ -48,6 +49,16 @@ export function workloadOf(record: BelayRecord): string {
 
 export function processOf(record: BelayRecord): ProcessRecord | undefined {
   return 'process' in record ? record.process : undefined;
+}
+
+/** `CAP_CHOWN` and so on, of a set as /proc/PID/status has it; what has no name yet by its number. */
+export function capabilityNames(set: string): string[] {
+  const bits = BigInt(`0x${set}`);
+  const names: string[] = [];
+  for (let i = 0; i < 64; i++)
+    if ((bits >> BigInt(i)) & 1n)
+      names.push(i in CAPABILITIES ? `CAP_${CAPABILITIES[i].toUpperCase()}` : String(i));
+  return names;
 }
 
 export const isDenial = (record: BelayRecord) => record.type === 'alert' && record.verdict !== 'Passed';
