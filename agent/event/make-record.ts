@@ -236,28 +236,25 @@ export interface RecordContext {
   readonly sequence: bigint;
 }
 
-/** What all records have. */
-function base<T extends BelayRecord['type']>(
-  type: T,
-  { time }: RawEvent,
-  { node, bootTime, id, sequence }: RecordContext,
-) {
-  return {
-    schema: 'belay.v1' as const,
-    ...{ type, time: (bootTime + time).toString(), id, sequence: sequence.toString(), node },
-  };
-}
-
-/** What those have that tell of a workload. */
-function workloadBase<T extends BelayRecord['type']>(
+/**
+ * A record of a workload: what all of those have, then what is its own. That order is quick; V8 takes tens of microseconds to go on
+ * with an object that begins as a copy of another.
+ */
+function record<T extends BelayRecord['type'], Own extends object>(
   type: T,
   raw: RawEvent,
   workload: Attribution['workload'],
-  context: RecordContext,
+  { node, cluster, bootTime, id, sequence }: RecordContext,
+  own: Own,
 ) {
   return {
-    ...base(type, raw, context),
-    cluster: context.cluster,
+    schema: 'belay.v1' as const,
+    type,
+    time: (bootTime + raw.time).toString(),
+    id,
+    sequence: sequence.toString(),
+    node,
+    cluster,
     namespace: workload?.namespace ?? '',
     pod: workload?.name ?? '',
     container: workload?.container ?? '',
@@ -265,6 +262,7 @@ function workloadBase<T extends BelayRecord['type']>(
     image: workload?.image ?? '',
     labels: Object.fromEntries(workload?.labels ?? []),
     owner: workload?.owner,
+    ...own,
   };
 }
 
@@ -273,8 +271,7 @@ export function alertRecord(
   { workload, rule }: Attribution,
   context: RecordContext,
 ): AlertRecord {
-  return {
-    ...workloadBase('alert', raw, workload, context),
+  return record('alert', raw, workload, context, {
     process: processOf(raw),
     class: classOf(raw),
     operation: OPERATIONS[raw.operation] ?? String(raw.operation),
@@ -293,26 +290,24 @@ export function alertRecord(
     message: rule?.message ?? '',
     count: raw.count.toString(),
     enforcer: 'BPF-LSM',
-  };
+  });
 }
 
 export function execRecord(raw: RawEvent, { workload }: Attribution, context: RecordContext): ExecRecord {
-  return {
-    ...workloadBase('exec', raw, workload, context),
+  return record('exec', raw, workload, context, {
     process: processOf(raw),
     count: raw.count.toString(),
-  };
+  });
 }
 
 export function logRecord(raw: RawEvent, { workload }: Attribution, context: RecordContext): LogRecord {
-  return {
-    ...workloadBase('log', raw, workload, context),
+  return record('log', raw, workload, context, {
     process: processOf(raw),
     class: classOf(raw),
     operation: OPERATIONS[raw.operation] ?? String(raw.operation),
     object: objectOf(raw),
     count: raw.count.toString(),
-  };
+  });
 }
 
 export function unknownPodRecord(raw: RawEvent, cgroup: string, context: RecordContext): UnknownPodRecord {
@@ -320,5 +315,7 @@ export function unknownPodRecord(raw: RawEvent, cgroup: string, context: RecordC
     .split('/')
     .map(podOfCgroup)
     .find((found) => found !== undefined);
-  return { ...base('unknown-pod', raw, context), podUid: uid ?? '', cgroup };
+  // of no workload
+  const { schema, type, time, id, sequence, node } = record('unknown-pod', raw, undefined, context, {});
+  return { schema, type, time, id, sequence, node, podUid: uid ?? '', cgroup };
 }
