@@ -202,19 +202,21 @@ function processOf(raw: RawEvent): ProcessRecord | undefined {
     cwd: cwd.text,
     cwdBytes: cwd.bytes,
     cwdCut: raw.flags & FLAG.EVENT_CWD_CUT ? true : undefined,
-    tty: raw.tty.toString('utf8'),
-    loginUid: raw.loginUid,
+    tty: raw.tty.length > 0 ? raw.tty.toString('utf8') : undefined,
+    loginUid: raw.loginUid === NO_LOGIN ? undefined : raw.loginUid,
     capabilities: raw.capabilities.toString(16).padStart(16, '0'),
     namespaces: {
-      mount: raw.mountNamespace,
+      mnt: raw.mountNamespace,
       pid: raw.pidNamespace,
-      network: raw.networkNamespace,
+      net: raw.networkNamespace,
       user: raw.userNamespace,
     },
     parent: { pid: raw.ppid, program: raw.parent.toString('utf8') },
-    ancestors: ancestorsOf(raw.ancestors),
+    ancestors: raw.ancestors.length > 0 ? ancestorsOf(raw.ancestors) : undefined,
   };
 }
+
+const NO_LOGIN = 2 ** 32 - 1;
 
 /** Structures of bpf/event.h. */
 function ancestorsOf(bytes: Buffer): AncestorRecord[] {

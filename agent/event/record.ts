@@ -76,22 +76,22 @@ export interface ProcessRecord {
   readonly cwd: string;
   readonly cwdBytes?: string;
   readonly cwdCut?: true;
-  /** The controlling terminal, as the kernel calls it: `pts0`. Empty = it has none. */
-  readonly tty: string;
-  /** Of the login that it comes from, as /proc/PID/loginuid has it: 4294967295 = from none. */
-  readonly loginUid: number;
+  /** The controlling terminal, as the kernel calls it: `pts0`. */
+  readonly tty?: string;
+  /** Of the login that it comes from (/proc/PID/loginuid), if it does. */
+  readonly loginUid?: number;
   /** Effective, as /proc/PID/status has them: 16 hexadecimal digits. */
   readonly capabilities: string;
   /** Inode numbers, as /proc/PID/ns has them. */
   readonly namespaces: {
-    readonly mount: number;
+    readonly mnt: number;
     readonly pid: number;
-    readonly network: number;
+    readonly net: number;
     readonly user: number;
   };
   readonly parent: { readonly pid: number; readonly program: string };
-  /** Above the parent, nearest first, up to the first process of its pid namespace, at most eight. */
-  readonly ancestors: readonly AncestorRecord[];
+  /** Above the parent, nearest first, up to the first process of its pid namespace, at most eight; absent = nobody is. */
+  readonly ancestors?: readonly AncestorRecord[];
 }
 
 export interface AncestorRecord {

@@ -19,6 +19,7 @@ function recordOf(i, workload) {
   const strings = {
     program: '/usr/lib/jvm/java-17-openjdk-amd64/bin/java',
     parent: '/usr/bin/tini',
+    cwd: '/app',
     arguments: exec ? `java\0-Xmx512m\0-jar\0/app/service-${i}.jar\0` : 'java\0-jar\0/app/service.jar\0',
     object: network ? '' : `/var/lib/app/data/${workload}/shard-${i % 97}/segment.db`,
   };
@@ -40,6 +41,9 @@ function recordOf(i, workload) {
   put('generation', 3);
   put('rule', 6);
   for (const name of ['pid', 'tid', 'ppid']) put(name, 4000 + (i % 1000));
+  for (const [j, name] of ['mount', 'pid', 'network', 'user'].entries()) put(`${name}_namespace`, 4026532201 + j);
+  put('capabilities', 0xa80425fb);
+  put('login_uid', 0xffffffff);
   put('pid_inside', 7);
   put('uid', 1000);
   put('gid', 1000);
@@ -54,6 +58,7 @@ function recordOf(i, workload) {
   b.write('java', HEAD + fields.comm.offset);
   put('program_length', strings.program.length);
   put('parent_length', strings.parent.length);
+  put('cwd_length', strings.cwd.length);
   put('arguments_length', strings.arguments.length);
   put('object_length', strings.object.length);
   let at = HEAD + size;

@@ -238,8 +238,8 @@ describe('belay top', () => {
 
 describe('belay tree', () => {
   const acting = (pid: number, program: string, parent: number, parentProgram: string): ProcessRecord => ({
-    ...{ execId: String(pid), pid, pidInside: pid, tid: pid, uid: 0, gid: 0, cwd: '/', tty: '', loginUid: 0 },
-    ...{ capabilities: '0', namespaces: { mount: 1, pid: 1, network: 1, user: 1 }, ancestors: [] },
+    ...{ execId: String(pid), pid, pidInside: pid, tid: pid, uid: 0, gid: 0, cwd: '/' },
+    ...{ capabilities: '0', namespaces: { mnt: 1, pid: 1, net: 1, user: 1 } },
     ...{ program, comm: 'x', arguments: [program], parent: { pid: parent, program: parentProgram } },
   });
 

@@ -30,7 +30,7 @@ const WHOLE = {
     ...{ pid: 4321, pidInside: 12, tid: 4321, uid: 1000, gid: 1000 },
     ...{ program: '/usr/bin/bash', comm: 'bash', arguments: ['bash', '-c', 'id'] },
     ...{ cwd: '/srv', tty: 'pts0', loginUid: 1000, capabilities: '00000000a80425fb' },
-    namespaces: { mount: 4026532201, pid: 4026532204, network: 4026532207, user: 4026531837 },
+    namespaces: { mnt: 4026532201, pid: 4026532204, net: 4026532207, user: 4026531837 },
     parent: { pid: 4000, program: '/usr/sbin/nginx' },
     ancestors: [{ pid: 3990, comm: 'entrypoint.sh' }],
   },

@@ -146,7 +146,7 @@ function processFields(record: BelayRecord): object {
       command_line: process.arguments.join(' '),
       working_directory: process.cwd || undefined,
       thread: { id: process.tid, capabilities: { effective: capabilityNames(process.capabilities) } },
-      interactive: process.tty !== '',
+      interactive: process.tty !== undefined,
       parent: { pid: process.parent.pid, executable: process.parent.program },
       exit_code: record.type === 'log' ? record.object.exitCode : undefined,
     },
