@@ -36,9 +36,11 @@ export interface NodeShare {
 /** Adds up what all nodes tell, and takes off what they do not any more: a node's change costs what it changes. */
 export class Tallies {
   readonly #tallies = new Map<string, Tally>();
-  /** Policies have numbers, so that nodes need not keep their UIDs. */
+  /** Policies have numbers, so that nodes need not keep their UIDs; a number that no share uses is given again. */
   readonly #numbers = new Map<string, number>();
   readonly #uids: string[] = [];
+  readonly #uses: number[] = [];
+  readonly #free: number[] = [];
   #nodes = 0;
 
   /** How many nodes tell. */
@@ -46,6 +48,7 @@ export class Tallies {
     return this.#nodes;
   }
 
+  /** To be given to `change`, as `after` and later as `before`. */
   share({ enforced = {}, troubled = [] }: NodeEnforcementStatus): NodeShare {
     const whole: number[] = [];
     for (const [uid, text] of Object.entries(enforced)) {
@@ -60,6 +63,7 @@ export class Tallies {
     const touched = new Set<string>();
     if (before !== undefined) this.#add(before, -1, touched);
     if (after !== undefined) this.#add(after, 1, touched);
+    if (before !== undefined) this.#release(before);
     this.#nodes += Number(after !== undefined) - Number(before !== undefined);
     return touched;
   }
@@ -145,10 +149,21 @@ export class Tallies {
   #number(uid: string): number {
     let number = this.#numbers.get(uid);
     if (number === undefined) {
-      number = this.#uids.push(uid) - 1;
+      number = this.#free.pop() ?? this.#uids.length;
+      this.#uids[number] = uid;
+      this.#uses[number] = 0;
       this.#numbers.set(uid, number);
     }
+    this.#uses[number]++;
     return number;
+  }
+
+  #release({ whole }: NodeShare): void {
+    for (let i = 0; i < whole.length; i += 3) {
+      if (--this.#uses[whole[i]] > 0) continue;
+      this.#numbers.delete(this.#uids[whole[i]]);
+      this.#free.push(whole[i]);
+    }
   }
 
   #add({ whole, troubled }: NodeShare, nodes: 1 | -1, touched: Set<string>): void {
