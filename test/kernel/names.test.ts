@@ -50,6 +50,8 @@ beforeAll(async () => {
 afterAll(async () => {
   await shell.close();
   await removeCgroup(path);
+  // it has names that are longer than Node can say
+  execFileSync('rm', ['-rf', T]);
   expect(await belay.stop()).toBe(0);
 });
 
