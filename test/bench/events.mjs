@@ -127,7 +127,7 @@ for (const name of ['kubearmor', 'ecs', 'ocsf', 'cef']) {
 const file = join(directory, 'sink.jsonl');
 const made = await makeSink(
   { name: 'bench', type: 'file', path: file, spoolMiB: 1024 },
-  { node: 'worker-17', spool: join(directory, 'spool'), onTrouble: () => {} },
+  { node: 'worker-17', spool: join(directory, 'spool'), formats: FORMATS, onTrouble: () => {} },
 );
 const cpu = process.cpuUsage();
 const begun = performance.now();
