@@ -162,7 +162,7 @@ static long add_directory(u32 i, struct scratch **sp)
 	return 0;
 }
 
-/* What moves meanwhile is told as it comes. */
+/* By the mounts as they are now: no rule is about it. What moves meanwhile is told as it comes. */
 static __always_inline u32 add_cwd(struct scratch *s, struct event *e, struct task_struct *task, u32 at)
 {
 	struct fs_struct *fs = task->fs;

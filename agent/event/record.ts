@@ -72,7 +72,7 @@ export interface ProcessRecord {
   readonly comm: string;
   readonly arguments: readonly string[];
   readonly argumentsCut?: true;
-  /** Where the container's own mounts show it; empty = it is about to end. `cwdCut`: the beginning is missing. */
+  /** By its mounts as they are now, which rules do not go by; empty = it is about to end. `cwdCut`: the beginning is missing. */
   readonly cwd: string;
   readonly cwdBytes?: string;
   readonly cwdCut?: true;
