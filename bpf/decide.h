@@ -405,20 +405,6 @@ static __always_inline bool judge_dentry(struct scratch *s, struct caller *c, u6
 /* Odd, so that no mixture of two entries adds up. */
 #define CACHE_SUM(sum, value) ((sum) * 0x5bd1e995 + (value))
 
-/* Whether the decision is a plain pass: no event, no condition. */
-static __always_inline bool passes_plainly(struct tables t, u32 decision, u32 decide)
-{
-	u32 verdict;
-
-	if (!decision)
-		return true;
-	if (ENTRY(t, decision, decide, audit))
-		return false;
-	verdict = ENTRY(t, decision, decide, verdict);
-	return !verdict || (RULE(t, verdict, u8, action) == ACTION_ALLOW && !RULE(t, verdict, u8, conditions) &&
-			    !RULE(t, verdict, u32, next));
-}
-
 /* Hash and length of a dentry's name; one word, but no verifier lets a program of 6.1 load it as such. */
 static __always_inline u64 name_hash(struct dentry *dentry)
 {
@@ -477,7 +463,7 @@ static __always_inline void identify(struct cached *e, struct caller *c, struct 
 static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 set, u32 decide)
 {
 	struct tables t = { tables_arena(), set };
-	u32 domain = names_of(decide), generation = set >> 32;
+	u32 domain = names_of(decide), generation = set >> 32, decision;
 	struct cached *e = &s->fresh;
 	struct verdicts *v;
 	u64 sum = 1;
@@ -491,10 +477,8 @@ static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 se
 	}
 	e->classes = SUBJECT_WORD(generation, s->classes[0], domain);
 	e->sequence = s->sequence;
-	e->passes = 0;
-#pragma unroll
-	for (u32 i = 0; i < DECIDE_COUNT; i++)
-		e->passes |= (u64)passes_plainly(t, s->judgement.decisions[0], i) << i;
+	decision = s->judgement.decisions[0];
+	e->passes = PASSES(t, decision);
 	/* a change is also asked about in an overlay's upper layer, see judge_over */
 	if (decide != DECIDE_WRITE)
 		e->passes &= ~(1ull << DECIDE_WRITE);
@@ -511,15 +495,15 @@ static __noinline void keep_verdict(struct scratch *s, struct file *file, u64 se
 	v->ways[CACHE_WAY(s->classes[0], domain)] = *e;
 }
 
-/* An open file whose verdict is not cached; then it is. A function of its own that finds the caller again, so that who
+/* An open file whose verdict is not cached; then it is. A function of its own that finds the tables again, so that who
  * is answered from the cache keeps all it needs in registers. */
-static __noinline int judge_uncached(struct file *file, u32 decide, u32 operation)
+static __noinline int judge_uncached(struct file *file, struct subject *who, u32 decide, u32 operation)
 {
+	struct caller c = { who };
 	struct scratch *s;
-	struct caller c;
 	bool denied;
 
-	if (!find_caller(&c)) /* let go of since */
+	if (!find_tables(&c, who->workload)) /* let go of since */
 		return 0;
 	s = take_scratch();
 	if (!s)
@@ -549,7 +533,7 @@ static __always_inline int judge_file(struct caller *c, struct file *file, u32 d
 		if (v && passes_cached(&v->ways[CACHE_WAY(word, domain)], c, file, word, decide))
 			return 0;
 	}
-	return judge_uncached(file, decide, operation);
+	return judge_uncached(file, c->subject, decide, operation);
 }
 
 #endif

@@ -6,7 +6,7 @@
  *     TABLES                        the type of what names a region
  *     TABLE(type, tables, offset)   the value of that type at a byte offset of the region
  *     HEADER_AT(tables, offset)     the number at a byte offset of the header, if there is a shorter way
- *     WALK_CHAIN                    walk_chain, if it is to be called in another way
+ *     WALK_CHAIN                    walk_chain, if it goes from rule to rule in another way
  *
  * In the kernel the offset is masked, so that no table, however broken, leads outside of the arena.
  */
@@ -48,6 +48,10 @@
 	      (index) * (unsigned int)sizeof(struct decision) + (decide) * (unsigned int)sizeof(struct entry) + \
 	      (unsigned int)__builtin_offsetof(struct entry, which))
 
+#define PASSES(tables, index) \
+	TABLE(unsigned int, tables, HEADER(tables, decisions) + \
+	      (index) * (unsigned int)sizeof(struct decision) + (unsigned int)__builtin_offsetof(struct decision, passes))
+
 #define RULE(tables, offset, type, member) \
 	TABLE(type, tables, (offset) + (unsigned int)__builtin_offsetof(struct rule, member))
 
@@ -60,6 +64,9 @@ struct judgement {
 	unsigned int audit; /* offset of the rule that reports a pass, 0 = none */
 	unsigned int waiting[WAITING_LIMIT]; /* offsets of rules, and flags */
 	unsigned int waits;
+	unsigned int last; /* the decision of the subject class before */
+	unsigned int any; /* whether some class has one that is not 0 */
+	unsigned int highest; /* rank of a verdict */
 	unsigned int failed; /* a chain did not end, or too many rules wait; then fired is its last rule */
 };
 #define WAITING_AUDIT 0x80000000u /* it would only report */
@@ -70,44 +77,63 @@ struct judgement {
 #define MATCHER_LOOP
 #endif
 
-/* Walks one chain and returns the offset of the rule that fires, 0 = none. What fires: a rule without conditions
- * that does not allow, or one with a condition that does not hold. The posture (rank 0) fires only if posture is set:
- * another subject class may have had a rule. waiting: 0, or WAITING_AUDIT for what only reports. */
-static inline __attribute__((always_inline)) unsigned int
-walk_chain(TABLES tables, unsigned int rule, unsigned int held, unsigned int posture, unsigned int waiting,
-	   struct judgement *out)
-{
-	MATCHER_LOOP
-	for (int i = 0; i < CHAIN_LIMIT; i++) {
-		unsigned int conditions, failed;
+struct chain {
+	TABLES tables;
+	unsigned int rule; /* offset of the next one; in the end of the one that fires, 0 = none */
+	unsigned int held; /* enum condition */
+	unsigned int posture;
+	unsigned int waiting;
+	int settled;
+	struct judgement *out;
+};
 
-		if (!rule)
-			return 0;
-		if (!posture && !RULE(tables, rule, unsigned int, rank))
-			return 0;
-		conditions = RULE(tables, rule, unsigned char, conditions);
-		failed = conditions & ~held;
-		if (!conditions) {
-			if (RULE(tables, rule, unsigned char, action) != ACTION_ALLOW)
-				return rule;
-		} else if (failed & ~CONDITION_ARGS) {
-			return rule;
-		} else if (failed) {
-			if (out->waits >= WAITING_LIMIT) {
-				out->failed = 1;
-				return rule;
-			}
-			out->waiting[out->waits & (WAITING_LIMIT - 1)] = rule | waiting;
-			out->waits++;
-		}
-		rule = RULE(tables, rule, unsigned int, next);
+/* Looks at one rule of a chain. 1 = it settles the matter. What fires: a rule without conditions that does not
+ * allow, or one with a condition that does not hold. The posture (rank 0) fires only if posture is set: another
+ * subject class may have had a rule. waiting: 0, or WAITING_AUDIT for what only reports. */
+static inline __attribute__((always_inline)) int chain_step(struct chain *c)
+{
+	TABLES tables = c->tables;
+	struct judgement *out = c->out;
+	unsigned int rule = c->rule, conditions, failed;
+
+	if (!rule)
+		return 1;
+	if (!c->posture && !RULE(tables, rule, unsigned int, rank)) {
+		c->rule = 0;
+		return 1;
 	}
-	if (rule)
-		out->failed = 1;
-	return rule;
+	conditions = RULE(tables, rule, unsigned char, conditions);
+	failed = conditions & ~c->held;
+	if (!conditions) {
+		if (RULE(tables, rule, unsigned char, action) != ACTION_ALLOW)
+			return 1;
+	} else if (failed & ~CONDITION_ARGS) {
+		return 1;
+	} else if (failed) {
+		if (out->waits >= WAITING_LIMIT) {
+			out->failed = 1;
+			return 1;
+		}
+		out->waiting[out->waits & (WAITING_LIMIT - 1)] = rule | c->waiting;
+		out->waits++;
+	}
+	c->rule = RULE(tables, rule, unsigned int, next);
+	return 0;
 }
 
 #ifndef WALK_CHAIN
+/* Walks one chain and returns the offset of the rule that fires, 0 = none. */
+static inline unsigned int walk_chain(TABLES tables, unsigned int rule, unsigned int held, unsigned int posture,
+				      unsigned int waiting, struct judgement *out)
+{
+	struct chain c = { tables, rule, held, posture, waiting, 0, out };
+
+	for (int i = 0; i < CHAIN_LIMIT && !c.settled; i++)
+		c.settled = chain_step(&c);
+	if (!c.settled && c.rule)
+		out->failed = 1;
+	return c.rule;
+}
 #define WALK_CHAIN walk_chain
 #endif
 
@@ -141,6 +167,9 @@ foremost(TABLES tables, unsigned int a, unsigned int b)
 	return stricter(tables, a, b);
 }
 
+/* In memory from one time round to the next: every value of a register is another state to the kernel's verifier. */
+#define KEPT(member) (*(volatile unsigned int *)&out->member)
+
 /* The verdict on an object class (a row) for these subject classes. The chains of the highest rank among
  * them decide, and all must pass; of what would report, that of the highest rank does. Where rules wait, so
  * does the report. */
@@ -148,9 +177,10 @@ static inline __attribute__((always_inline)) void
 judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsigned short *classes,
 	     int count, unsigned int decide, unsigned int held, struct judgement *out)
 {
-	unsigned int rank, highest = 0, last = 0;
+	unsigned int rank, waits;
 
 	out->decisions[0] = out->fired = out->audit = out->waits = out->failed = 0;
+	KEPT(last) = KEPT(any) = KEPT(highest) = 0;
 	MATCHER_LOOP
 	for (int i = 0; i < SUBJECT_CLASSES; i++) {
 		unsigned int decision, verdict;
@@ -159,14 +189,17 @@ judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsig
 			break;
 		decision = STEP(tables, cells, object, classes[i]);
 		out->decisions[i] = 0;
-		if (decision == last)
+		if (decision == KEPT(last))
 			continue; /* also decision 0, which has no rules */
-		last = out->decisions[i] = decision;
+		KEPT(last) = out->decisions[i] = decision;
+		KEPT(any) |= decision;
 		verdict = ENTRY(tables, decision, decide, verdict);
 		rank = verdict ? RULE(tables, verdict, unsigned int, rank) : 0;
-		if (rank > highest)
-			highest = rank;
+		if (rank > KEPT(highest))
+			KEPT(highest) = rank;
 	}
+	if (!KEPT(any))
+		return;
 	MATCHER_LOOP
 	for (int i = 0; i < SUBJECT_CLASSES; i++) {
 		unsigned int verdict;
@@ -176,7 +209,7 @@ judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsig
 		if (!out->decisions[i])
 			continue;
 		verdict = ENTRY(tables, out->decisions[i], decide, verdict);
-		if (verdict && RULE(tables, verdict, unsigned int, rank) == highest)
+		if (verdict && RULE(tables, verdict, unsigned int, rank) == KEPT(highest))
 			out->fired = stricter(tables, out->fired, WALK_CHAIN(tables, verdict, held, 1, 0, out));
 	}
 	if (out->fired)
@@ -192,14 +225,14 @@ judge_object(TABLES tables, unsigned int cells, unsigned int object, const unsig
 		audit = ENTRY(tables, out->decisions[i], decide, audit);
 		if (audit)
 			out->audit = foremost(tables, out->audit,
-					      WALK_CHAIN(tables, audit, held, highest == 0, WAITING_AUDIT, out));
+					      WALK_CHAIN(tables, audit, held, KEPT(highest) == 0, WAITING_AUDIT, out));
 	}
-	last = out->waits;
-	if (out->audit && last && last < WAITING_LIMIT) {
+	waits = out->waits;
+	if (out->audit && waits && waits < WAITING_LIMIT) {
 		/* or clang drops the mask, which the verifier needs to see */
-		asm volatile("" : "+r"(last));
-		out->waiting[last & (WAITING_LIMIT - 1)] = out->audit | WAITING_AUDIT | WAITING_FIRED;
-		out->waits = last + 1;
+		asm volatile("" : "+r"(waits));
+		out->waiting[waits & (WAITING_LIMIT - 1)] = out->audit | WAITING_AUDIT | WAITING_FIRED;
+		out->waits = waits + 1;
 		out->audit = 0;
 	}
 }

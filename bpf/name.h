@@ -118,7 +118,7 @@ static __always_inline u64 peek8(const unsigned char *at)
 	return t->tv_sec;
 }
 
-/* Copies a component to name[at..at + length), without the helper for the short ones that most are. Words overlap at
+/* Copies length bytes, not 0, to name[at..at + length), without the helper for the short ones that most are. Words overlap at
  * the end, so nothing after it is touched; a component below one word keeps what follows by its mask. */
 static __always_inline void put_component(struct scratch *s, u32 at, u32 length, const unsigned char *from)
 {
@@ -143,60 +143,73 @@ static __always_inline void put_component(struct scratch *s, u32 at, u32 length,
 /* Puts one component before the name and goes to the parent. 1 = stop. */
 static __always_inline long prepend(struct scratch *s)
 {
-	struct dentry *d = (void *)s->dentry;
-	struct { struct dentry *parent; u32 hash, len; const unsigned char *name; } x;
-	u32 len, off;
+	struct dentry *d = (void *)s->dentry, *parent;
+	const unsigned char *name;
+	u32 whole, len, off;
 
 	if (has_rdonly_cast) {
 		struct dentry *r = bpf_rdonly_cast(d, bpf_core_type_id_kernel(struct dentry));
 
-		x.parent = r->d_parent;
-		x.len = r->d_name.len;
-		x.name = r->d_name.name;
-	} else if (bpf_probe_read_kernel(&x, sizeof(x), (void *)d + bpf_core_field_offset(struct dentry, d_parent))) {
-		s->flags |= WALK_LOST;
-		return 1;
+		parent = r->d_parent;
+		whole = r->d_name.len;
+		name = r->d_name.name;
+	} else {
+		struct { struct dentry *parent; u32 hash, len; const unsigned char *name; } x;
+
+		if (bpf_probe_read_kernel(&x, sizeof(x), (void *)d + bpf_core_field_offset(struct dentry, d_parent))) {
+			s->flags |= WALK_LOST;
+			return 1;
+		}
+		parent = x.parent;
+		whole = x.len;
+		name = x.name;
 	}
-	if (x.parent == d) {
+	if (parent == d) {
 		s->flags |= WALK_TOP;
 		return 1;
 	}
-	len = x.len & 255;
+	len = whole & 255;
 	off = s->off;
-	if (x.len > 255 || off < len + 1 || off > NAME_MAX_BYTES) {
+	if (whole > 255 || off < len + 1 || off > NAME_MAX_BYTES) {
 		s->flags |= WALK_LONG;
 		return 1;
 	}
 	off = (off - len - 1) & (NAME_MAX_BYTES - 1);
 	s->name[off] = '/';
-	put_component(s, off + 1, len, x.name);
+	put_component(s, off + 1, len, name);
 	s->off = off;
-	s->dentry = (u64)x.parent;
+	s->dentry = (u64)parent;
 	return 0;
 }
 
+/* From the root of a mount to where that is mounted. 1 = stop. */
+static __always_inline long step_over(struct scratch *s)
+{
+	struct mount *m = (void *)s->mount;
+	struct mount *parent;
+
+	if (s->known) {
+		s->flags |= WALK_DONE;
+		return 1;
+	}
+	parent = PEEK(mount, m, mnt_parent);
+	if (parent == m) {
+		s->flags |= mounts_nowhere(m) ? WALK_LOST : WALK_DONE;
+		return 1;
+	}
+	s->dentry = (u64)BPF_CORE_READ(m, mnt_mountpoint);
+	set_mount(s, (u64)parent);
+	return 0;
+}
+
+/* Two components at once: a call takes as long as half of one. */
 static long walk_step(u32 i, struct walk *w)
 {
 	struct scratch *s = w->s;
 
-	if (s->dentry == s->stop) {
-		struct mount *m = (void *)s->mount;
-		struct mount *parent;
-
-		if (s->known) {
-			s->flags |= WALK_DONE;
-			return 1;
-		}
-		parent = PEEK(mount, m, mnt_parent);
-		if (parent == m) {
-			s->flags |= mounts_nowhere(m) ? WALK_LOST : WALK_DONE;
-			return 1;
-		}
-		s->dentry = (u64)BPF_CORE_READ(m, mnt_mountpoint);
-		set_mount(s, (u64)parent);
-		return 0;
-	}
-	return prepend(s);
+	if (s->dentry != s->stop && prepend(s))
+		return 1;
+	return s->dentry == s->stop ? step_over(s) : prepend(s);
 }
 
 /* As walk_step, but looking at every ancestor whether an original mount begins there. */
@@ -269,7 +282,7 @@ static __always_inline void put_prefix(struct scratch *s, struct original *o)
 	if (!len)
 		return;
 	off = (off - len) & (NAME_MAX_BYTES - 1);
-	bpf_probe_read_kernel(&s->name[off], len, o->prefix);
+	put_component(s, off, len, (unsigned char *)o->prefix);
 	s->off = off;
 }
 

@@ -330,23 +330,33 @@ struct tables { u8 *arena; u32 region; };
 	(*(u32 *)((tables).arena + ((tables).region & (ARENA_BYTES - 1) & ~4095u) + (offset)))
 #define MATCHER_LOOP _Pragma("clang loop unroll(disable)")
 struct judgement;
-#define WALK_CHAIN chain
-static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
-				 struct judgement *out);
+#define WALK_CHAIN walk_chain
+static __always_inline u32 walk_chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
+				      struct judgement *out);
 #include "matcher.h"
 
-/* A global function is verified by itself, once, instead of at each call. flags: posture | WAITING_AUDIT. */
-__noinline u32 walk_chain_at(u32 region, u32 rule, u32 held, u32 flags, struct judgement *out)
+static long walk_chain_step(u32 i, struct chain *c)
 {
-	struct tables t = { tables_arena(), region };
-
-	if (!t.arena || !out)
-		return rule;
-	return walk_chain(t, rule, held, flags & 1, flags & WAITING_AUDIT, out);
+	c->settled = chain_step(c);
+	return c->settled;
 }
 
-static __always_inline u32 chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
-				 struct judgement *out)
+/* As in matcher.h. A global function is verified by itself, once, instead of at each call, and what bpf_loop calls once
+ * for all rules. flags: posture | WAITING_AUDIT. */
+__noinline u32 walk_chain_at(u32 region, u32 rule, u32 held, u32 flags, struct judgement *out)
+{
+	struct chain c = { { tables_arena(), region }, rule, held, flags & 1, flags & WAITING_AUDIT, 0, out };
+
+	if (!c.tables.arena || !out)
+		return rule;
+	bpf_loop(CHAIN_LIMIT, walk_chain_step, &c, 0);
+	if (!c.settled && c.rule)
+		out->failed = 1;
+	return c.rule;
+}
+
+static __always_inline u32 walk_chain(struct tables tables, u32 rule, u32 held, u32 posture, u32 waiting,
+				      struct judgement *out)
 {
 	return walk_chain_at(tables.region, rule, held, (posture != 0) | waiting, out);
 }

@@ -22,7 +22,7 @@
  *   COLUMN_SUBJECT  -> the subject class of a program of this name (no exception: subject class 0);
  *                     in DOMAIN_PROGRAM only
  * An object class is a row too; its columns are subject classes, 0 being "no source matches";
- *   column          -> index of a struct decision, where decisions[0] is all zero ("no rule").
+ *   column          -> index of a struct decision, where decisions[0] has no entries ("no rule").
  */
 #ifndef BELAY_TABLES_H
 #define BELAY_TABLES_H
@@ -159,6 +159,8 @@ struct entry {
 
 struct decision {
 	struct entry entries[DECIDE_COUNT];
+	unsigned int passes; /* bit 1 << enum decide: passes without event or condition */
+	unsigned int pad;
 };
 
 enum preset {

@@ -75,12 +75,33 @@ export class DecisionTable {
     return mask;
   }
 
+  /** Bit 1 << question for each one that is answered by letting pass, without a report or a condition. */
+  #passes(entries: Int32Array): number {
+    let mask = 0;
+    for (let question = 0; question < DECIDE_COUNT; question++) {
+      const [verdict, audit] = entries.subarray(question * 2);
+      if (audit !== 0) continue;
+      if (verdict === 0 || this.#allows(verdict)) mask |= 1 << question;
+    }
+    return mask;
+  }
+
+  #allows(chain: ChainRef): boolean {
+    const [, , action, conditions, , next] = this.#chains.members(chain - 1);
+    return action === enums.action.ACTION_ALLOW && conditions === 0 && next === 0;
+  }
+
   /** @param rules byte offset of the rules in the region @param argsStart per list of arguments its first state */
   write(view: DataView, decisions: number, rules: number, argsStart: readonly number[]): void {
     const offset = (ref: ChainRef) => ruleOffset(rules, ref);
-    const entries = this.decisionCount * DECIDE_COUNT * 2;
-    for (let i = 0; i < entries; i++)
-      view.setUint32(decisions + i * 4, offset(this.#decisions.member(i)), true);
+    for (let decision = 0; decision < this.decisionCount; decision++) {
+      const at = decisions + decision * structs.decision.size;
+      const entries = this.entries(decision);
+      entries.forEach((ref, i) => {
+        view.setUint32(at + i * 4, offset(ref), true);
+      });
+      view.setUint32(at + structs.decision.passes, this.#passes(entries), true);
+    }
     for (let chain = 0; chain < this.ruleCount; chain++) {
       const at = rules + chain * structs.rule.size;
       const [id, rank, action, conditions, args, next] = this.#chains.members(chain);

@@ -113,7 +113,7 @@ export const WAITING_LIMIT = 8;
 export const structs = {
   rule: { size: 24, next: 0, id: 4, rank: 8, action_u8: 12, conditions_u8: 13, args_start: 16 },
   entry: { size: 8, verdict: 0, audit: 4 },
-  decision: { size: 48 },
+  decision: { size: 56, passes: 48 },
   set_header: {
     size: 204,
     magic: 0,

@@ -174,6 +174,43 @@ describe('compile', () => {
     expect(new DataView(bytes.buffer).getUint32(active, true)).toBe((1 << 1) | (1 << 6));
   });
 
+  it('marks for the cache what passes whoever asks and however often: no report, no condition', () => {
+    const read = (id: string, name: string, part: Partial<NameRule>) =>
+      rule(id, { class: 'file', match: path(name), action: 'Allow', ...part });
+    const rules = [
+      read('plain', '/plain', {}),
+      read('owner', '/owner', { ownerOnly: true }),
+      read('readonly', '/readonly', { readOnly: true }),
+      read('audit', '/audit', { action: 'Audit' }),
+      read('block', '/block', { action: 'Block' }),
+    ];
+    const { bytes } = setOf(compile([policy('p', rules)], BLOCK));
+    const view = new DataView(bytes.buffer);
+    const u32 = (at: number) => view.getUint32(at, true);
+    const { set_header: header, decision, rule: ruleAt, entry } = structs;
+    const seen = { passes: 0, not: 0 };
+    for (let i = 0; i < u32(header.ndecisions); i++) {
+      const at = u32(header.decisions) + i * decision.size;
+      for (let question = 0; question < enums.decide.DECIDE_COUNT; question++) {
+        const verdict = u32(at + question * entry.size + entry.verdict);
+        const audit = u32(at + question * entry.size + entry.audit);
+        const plain =
+          verdict === 0 ||
+          (bytes[verdict + ruleAt.action_u8] === enums.action.ACTION_ALLOW &&
+            bytes[verdict + ruleAt.conditions_u8] === 0 &&
+            u32(verdict + ruleAt.next) === 0);
+        const passes = (u32(at + decision.passes) & (1 << question)) !== 0;
+        expect(passes).toBe(plain && audit === 0);
+        seen[passes ? 'passes' : 'not']++;
+      }
+      expect(u32(at + decision.passes) >>> enums.decide.DECIDE_COUNT).toBe(0);
+    }
+    // of the rules above: the plain one's reading and writing, readOnly's reading; and three that never pass so
+    expect(seen.passes).toBeGreaterThanOrEqual(3);
+    expect(seen.not).toBeGreaterThanOrEqual(4);
+    expect(u32(u32(header.decisions) + decision.passes)).toBe((1 << enums.decide.DECIDE_COUNT) - 1);
+  });
+
   it('of no policies asks nothing', () => {
     const set = setOf(compile([], BLOCK));
     const view = new DataView(set.bytes.buffer);
