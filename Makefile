@@ -93,8 +93,8 @@ bench-scale: build ## what 5000 nodes with 500 policies ask of the API server, i
 bench-k8s: build ## an agent of a real cluster: from applying to enforced, memory, processor (KERNEL=, default 6.12)
 	@BELAY_BENCH=1 test/cluster/suite $(or $(KERNEL),6.12) -- bench
 
-bench-events: build ## the user-space half of events: records per second, bytes, memory, on this host
-	@node test/bench/events.mjs
+bench-events: build ## what events cost: records per second on this host, a live agent in virtual machines (KERNEL=, default 6.12)
+	@test/bench/run-events $(or $(KERNEL),6.12)
 
 vm: ## a command in a virtual machine: KERNEL=6.12 CMD='uname -r' (no CMD: a shell; MEM= CPUS= TIMEOUT= LSM=)
 	@test/vm/vm -k '$(or $(KERNEL),latest)' $(if $(MEM),-m '$(MEM)') $(if $(CPUS),-c '$(CPUS)') \

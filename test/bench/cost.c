@@ -3,6 +3,7 @@
 // icount are instructions.   cost OPERATION COUNT PATH [uncached]
 // fork+exec: CPU time of both processes, to the microsecond.
 // uncached: renames a file of its own before each measured operation, which empties every verdict cache.
+//   cost stay COUNT   starts so many programs that stay, then says "ready"
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -135,6 +136,21 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static int stay(int count)
+{
+	for (int i = 0; i < count; i++)
+		switch (fork()) {
+		case -1:
+			die("fork");
+		case 0:
+			execl("/proc/self/exe", "stay", "here", NULL);
+			die("exec");
+		}
+	puts("ready");
+	fflush(stdout);
+	return pause();
+}
+
 int main(int argc, char **argv)
 {
 	void (*operation)(void) = NULL;
@@ -142,6 +158,10 @@ int main(int argc, char **argv)
 	int count, uncached;
 	char name[4200];
 
+	if (argc == 2)
+		return pause(); /* as a program that stays */
+	if (argc == 3)
+		return stay(atoi(argv[2]));
 	if (argc < 4)
 		return 0; /* as the program that do_exec runs */
 	path = argv[3];

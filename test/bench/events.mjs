@@ -1,13 +1,19 @@
 // The user-space half of events, on this host and one core: from batches of the rings' records to filtered-off records, to JSON
-// lines in a file, and through a sink with its spool. Prints a line a figure.
+// lines in a file, through a sink with its spool, and to a client over gRPC. Prints a line a figure.
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PerformanceObserver } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
 import { EventReader } from '../../dist/event/decode.js';
+import { EventLog } from '../../dist/event/log.js';
 import { alertRecord, execRecord } from '../../dist/event/make-record.js';
 import { enums } from '../../dist/kernel/abi.js';
+import { serve } from '../../dist/serve/server.js';
 import { FORMATS } from '../../dist/sink/formats/format.js';
 import { makeSink } from '../../dist/sink/make.js';
 import { batchOf } from './recorded.mjs';
@@ -148,7 +154,45 @@ figure(
   }),
 );
 figure('dropped', made.stats.dropped);
-figure('resident, all of this process', `${(process.memoryUsage().rss / 2 ** 20).toFixed(0)} MiB`);
+
+// what the agent does for a client in another process; the client's own work is not counted
+const events = new EventLog();
+const socket = join(directory, 'belay.sock');
+const serving = await serve({
+  ...{ events, log: pino({ level: 'silent' }) },
+  node: { health: () => ({ node: 'worker-17' }) },
+  socket: { path: socket, peer: () => ({ uid: 0 }) },
+});
+const client = fork(fileURLToPath(new URL('watcher.mjs', import.meta.url)), [socket]);
+let [had] = await once(client, 'message');
+client.on('message', (message) => {
+  had = message;
+});
+async function watched(rounds) {
+  const wanted = had.records + rounds * RECORDS;
+  for (let i = 0; i < rounds; i++) {
+    reader.open(batch);
+    while (reader.next()) events.append(recordOf());
+    // no more than the log keeps: a client that is slower misses the rest, which is no figure of this
+    while (had.records < wanted - (rounds - 1 - i) * RECORDS && had.missed === 0) await once(client, 'message');
+  }
+}
+await watched(10);
+const before = process.cpuUsage();
+const start = performance.now();
+await watched(rounds);
+const spent = process.cpuUsage(before);
+figure(
+  'to a client over gRPC',
+  thousands({
+    perSecond: (rounds * RECORDS * 1000) / (performance.now() - start),
+    perCore: (rounds * RECORDS * 1e6) / (spent.user + spent.system),
+  }),
+);
+figure('missed by the client', had.missed);
+client.kill();
+await once(client, 'exit');
+await serving.close();
 await made.close();
 closeSync(fd);
 rmSync(directory, { recursive: true });
