@@ -6,6 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { type Addon, loadAddon } from '../../agent/kernel/addon.js';
 import { compile } from '../../agent/policy/compile.js';
 import { enums, structs } from '../../agent/policy/layout.js';
+import { readPolicies } from '../../agent/policy/read.js';
 import { policies, postures } from '../oracle/generate.js';
 
 const { DOMAIN_COUNT } = enums.domain;
@@ -45,6 +46,28 @@ describe("the decision code's face", () => {
     ['arguments that are no bytes', () => loose.argumentsListed(tables, 0, ['-a'])],
   ])('throws for %s', (_, call) => {
     expect(call).toThrow();
+  });
+
+  it('heeds the rule of one class of a subject wherever it stands among classes that have none', () => {
+    const text = `apiVersion: security.belay.dev/v1
+kind: WorkloadPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  action: Block
+  process: {matchPaths: [{path: /bin/denied, fromSource: [{path: /bin/source}]}]}
+`;
+    const postures = { file: 'audit', network: 'audit', capabilities: 'audit' } as const;
+    const result = compile(readPolicies(text, 'p.yaml').policies, postures);
+    if (!result.ok) throw new Error('does not compile');
+    const { bytes } = result.set;
+    const source = addon.subjectClass(bytes, Buffer.from('/bin/source'));
+    const { DOMAIN_PROGRAM } = enums.domain;
+    const fired = (...classes: number[]) =>
+      addon.judge(bytes, DOMAIN_PROGRAM, Buffer.from('/bin/denied'), classes, enums.decide.DECIDE_EXEC, 0)[0];
+    expect(source).not.toBe(0);
+    expect(fired(0, 0, 0, 0)).toBe(0);
+    for (let at = 0; at < 4; at++)
+      expect(fired(...[0, 1, 2, 3].map((i) => (i === at ? source : 0)))).not.toBe(0);
   });
 
   it('takes views of larger buffers for what they show', () => {
