@@ -130,6 +130,23 @@ for (const name of ['kubearmor', 'ecs', 'ocsf', 'cef']) {
   );
 }
 
+// the kernel's ring is read in its order, so this is how long one denial waits behind as many of others as there is room for
+const RING_BYTES = 2 << 20; // DENIALS_BYTES in bpf/state.h
+const full = Math.ceil((RING_BYTES / batch.length) * RECORDS);
+const batches = [];
+for (let left = full; left > 0; left -= RECORDS) batches.push(batchOf(Math.min(left, RECORDS), 1));
+const delays = Array.from({ length: 30 }, () => {
+  const from = performance.now();
+  for (const each of batches) {
+    const all = [];
+    reader.open(each);
+    while (reader.next()) all.push(FORMATS.belay(recordOf()));
+    writeSync(fd, `${all.join('\n')}\n`);
+  }
+  return performance.now() - from;
+}).sort((a, b) => a - b);
+figure('a denial behind a full ring of others', `${full} records, ${delays[15].toFixed(0)} ms (longest ${delays[29].toFixed(0)} ms)`);
+
 const file = join(directory, 'sink.jsonl');
 const made = await makeSink(
   { name: 'bench', type: 'file', path: file, spoolMiB: 1024 },
