@@ -77,9 +77,10 @@ struct judgement {
 #define MATCHER_LOOP
 #endif
 
+/* A walk from rule to rule. One that does not settle within CHAIN_LIMIT rules denies, by the last, as failed. */
 struct chain {
 	TABLES tables;
-	unsigned int rule; /* offset of the next one; in the end of the one that fires, 0 = none */
+	unsigned int rule; /* offset of the next one; once settled, of the one that fires, 0 = none */
 	unsigned int held; /* enum condition */
 	unsigned int posture;
 	unsigned int waiting;
