@@ -146,7 +146,7 @@ __noinline u64 renew(struct scratch *s, struct subject *who)
 
 static __always_inline void gather_facts(struct scratch *s, u64 inode)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = peek_current();
 
 	s->held = 0;
 	if (!task->signal->tty)

@@ -165,7 +165,7 @@ static long add_directory(u32 i, struct scratch **sp)
 /* By the mounts as they are now: no rule is about it. What moves meanwhile is told as it comes. */
 static __always_inline u32 add_cwd(struct scratch *s, struct event *e, struct task_struct *task, u32 at)
 {
-	struct fs_struct *fs = task->fs;
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
 	u32 length;
 
 	if (!fs)

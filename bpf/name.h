@@ -12,8 +12,9 @@
 
 #include "state.h"
 
-extern const void rename_lock __ksym;
-extern const void mount_lock __ksym;
+/* where the kernel has them; no variable of a kernel can be named by its type but per-CPU ones */
+const volatile u64 rename_lock_at;
+const volatile u64 mount_lock_at;
 
 struct seqcount { unsigned int sequence; } __attribute__((preserve_access_index));
 
@@ -35,7 +36,7 @@ enum walk_flag {
 struct walk { struct scratch *s; };
 
 /* Both locks' counts; an odd one means that a writer is at work. */
-#define TREE_SEQUENCE(read) (read(&rename_lock) | (u64)read(&mount_lock) << 32)
+#define TREE_SEQUENCE(read) (read(rename_lock_at) | (u64)read(mount_lock_at) << 32)
 #define SEQUENCE_CAST(lock) (CAST(seqcount, lock)->sequence)
 #define SEQUENCE_READ(lock) BPF_CORE_READ((struct seqcount *)(lock), sequence)
 

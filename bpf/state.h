@@ -480,6 +480,15 @@ extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
 #define CAST(type, address) \
 	((struct type *)bpf_rdonly_cast((void *)(u64)(address), bpf_core_type_id_kernel(struct type)))
 
+/* The current task, to read members of it. For each pointer that is read from a trusted one, the verifier (6.2 and newer)
+ * looks through all types of the kernel four times; this is not trusted. */
+static __always_inline struct task_struct *peek_current(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return has_rdonly_cast ? CAST(task_struct, task) : task;
+}
+
 static __always_inline void count_failure(u32 failure)
 {
 	u64 *n = bpf_map_lookup_elem(&failures, &failure);

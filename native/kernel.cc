@@ -75,11 +75,22 @@ const char *section_below(const bpf_program *program, const char *prefix) {
 
 const char *hook_of(const bpf_program *program) { return section_below(program, "lsm/"); }
 
+// Closes itself.
+struct Descriptor {
+  int fd;
+  explicit Descriptor(int opened) : fd(opened) {}
+  Descriptor(const Descriptor &) = delete;
+  Descriptor &operator=(const Descriptor &) = delete;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
 class Kernel : public Napi::ObjectWrap<Kernel> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Kernel",
-                       {InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
+                       {InstanceMethod<&Kernel::prepare>("prepare"), InstanceMethod<&Kernel::load>("load"), InstanceMethod<&Kernel::attach>("attach"),
                         InstanceMethod<&Kernel::detached>("detached"), InstanceMethod<&Kernel::attach_one>("attachOne"), InstanceMethod<&Kernel::detach_one>("detachOne"),
                         InstanceMethod<&Kernel::close>("close"), InstanceMethod<&Kernel::lookup>("lookup"),
                         InstanceMethod<&Kernel::update>("update"), InstanceMethod<&Kernel::insert>("insert"), InstanceMethod<&Kernel::remove>("delete"),
@@ -103,17 +114,20 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
 
  private:
   bpf_object *object_ = nullptr;
-  std::map<std::string, bpf_link *> links_;
+  std::string pin_;                         // directory of pins; empty = nothing is pinned
+  std::string programs_;                    // how the names of these programs' pins begin
+  std::map<std::string, int> adopted_;      // programs that an agent before this one had loaded
+  std::map<std::string, int> links_;        // descriptors
+  std::map<std::string, int> on_demand_;
   std::map<std::string, bpf_map *> taken_;  // maps of another schema
-  std::map<std::string, bpf_link *> on_demand_;
   std::map<std::string, std::pair<void *, size_t>> mappings_;
   Napi::ObjectReference buffers_;
 
   void release() {
-    for (auto &[name, link] : links_) bpf_link__destroy(link);
-    links_.clear();
-    for (auto &[name, link] : on_demand_) bpf_link__destroy(link);
-    on_demand_.clear();
+    for (auto *descriptors : {&links_, &on_demand_, &adopted_}) {
+      for (auto &[name, fd] : *descriptors) ::close(fd);
+      descriptors->clear();
+    }
     // memory() hands out views; they are detached by close() or die with the environment
     for (auto &[name, mapping] : mappings_) munmap(mapping.first, mapping.second);
     mappings_.clear();
@@ -178,14 +192,15 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     return env.Undefined();
   }
 
-  // load({pin?, attachment, previous?}): string[]; the programs left out because this kernel lacks their hook. With
-  // pin, maps that are pinned in that directory are used again, and new ones are pinned there. previous: descriptors, by
+  // prepare({pin?, identity, attachment, previous?}): {absent: string[], adopted: boolean}; absent are the programs left
+  // out because this kernel lacks their hook. With pin, maps that are pinned in that directory are used again, and new
+  // ones are pinned there; so are programs, by identity, which says what they were made from. previous: descriptors, by
   // name, of maps of another schema's that are taken over as they are, and whose programs are loaded only then.
-  Napi::Value load(const Napi::CallbackInfo &info) {
+  Napi::Value prepare(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     auto options = info[0].As<Napi::Object>();
-    std::string pin;
-    if (options.Get("pin").IsString()) pin = options.Get("pin").As<Napi::String>().Utf8Value();
+    if (options.Get("pin").IsString()) pin_ = options.Get("pin").As<Napi::String>().Utf8Value();
+    programs_ = "prog_" + options.Get("identity").As<Napi::String>().Utf8Value() + "_";
     auto attachment = attachment_of(options.Get("attachment"));
     auto previous = Napi::Value(options.Get("previous"));
     messages().clear();
@@ -237,15 +252,87 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
         bpf_program__set_autoload(bpf_object__find_program_by_name(object_, user), false);
       }
     }
-    if (!pin.empty()) {
+    if (!pin_.empty()) {
       bpf_map *m;
       bpf_object__for_each_map(m, object_) {
         if (bpf_map__is_internal(m) || !bpf_map__autocreate(m) || bpf_map__fd(m) >= 0) continue;
-        int error = bpf_map__set_pin_path(m, (pin + "/map_" + bpf_map__name(m)).c_str());
+        int error = bpf_map__set_pin_path(m, (pin_ + "/map_" + bpf_map__name(m)).c_str());
         if (error) fail(env, "cannot pin maps", error);
       }
     }
+    auto result = Napi::Object::New(env);
+    result.Set("absent", absent);
+    // an upgrade needs programs that are loaded for it alone
+    result.Set("adopted", !pin_.empty() && !previous.IsObject() && adopt_programs());
+    return result;
+  }
+
+  // Takes all programs as an agent before this one loaded them, if it made them from the same and for the maps that are
+  // pinned now: verifying them takes most of an agent's start. What an agent left that ended before all were pinned, or
+  // a reader of its pins could not have, is loaded anew.
+  bool adopt_programs() {
+    std::set<uint32_t> maps;
+    bpf_map *m;
+    bpf_object__for_each_map(m, object_) {
+      if (bpf_map__is_internal(m) || !bpf_map__autocreate(m)) continue;
+      bpf_map_info info = {};
+      __u32 size = sizeof info;
+      Descriptor pinned{bpf_obj_get(bpf_map__pin_path(m))};
+      if (pinned.fd < 0 || bpf_obj_get_info_by_fd(pinned.fd, &info, &size)) return false;
+      maps.insert(info.id);
+    }
+    std::map<std::string, uint32_t> own;
+    bpf_program *program;
+    bool all = true;
+    bpf_object__for_each_program(program, object_) {
+      if (!bpf_program__autoload(program)) continue;
+      std::string name = bpf_program__name(program);
+      int fd = bpf_obj_get((pin_ + "/" + programs_ + name).c_str());
+      if (fd >= 0) adopted_[name] = fd;
+      all = all && fd >= 0 && uses_only(fd, maps, own);
+    }
+    if (all) {
+      for (auto &[name, fd] : adopted_)
+        bpf_program__set_autoload(bpf_object__find_program_by_name(object_, name.c_str()), false);
+    } else {
+      for (auto &[name, fd] : adopted_) ::close(fd);
+      adopted_.clear();
+    }
+    return all;
+  }
+
+  // Whether a program's maps are among these, but for those that its variables are in: by name, the same for all programs.
+  static bool uses_only(int program, const std::set<uint32_t> &maps, std::map<std::string, uint32_t> &own) {
+    std::vector<uint32_t> ids(64);
+    bpf_prog_info info = {};
+    __u32 size = sizeof info;
+    info.nr_map_ids = ids.size();
+    info.map_ids = reinterpret_cast<uintptr_t>(ids.data());
+    if (bpf_obj_get_info_by_fd(program, &info, &size) || info.nr_map_ids > ids.size()) return false;
+    ids.resize(info.nr_map_ids);
+    for (auto id : ids) {
+      if (maps.count(id)) continue;
+      bpf_map_info map = {};
+      size = sizeof map;
+      Descriptor other{bpf_map_get_fd_by_id(id)};
+      if (other.fd < 0 || bpf_obj_get_info_by_fd(other.fd, &map, &size) || !strchr(map.name, '.')) return false;
+      if (own.emplace(map.name, id).first->second != id) return false;
+    }
+    return true;
+  }
+
+  // -1 = it is not loaded
+  int fd_of(const bpf_program *program) {
+    auto found = adopted_.find(bpf_program__name(program));
+    return found == adopted_.end() ? bpf_program__fd(program) : found->second;
+  }
+
+  // load(): the programs that were not adopted
+  Napi::Value load(const Napi::CallbackInfo &info) {
+    auto env = info.Env();
+    messages().clear();
     int error = bpf_object__load(object_);
+    bpf_program *program;
     if (error) {
       // libbpf loads a program that failed once more with a log, and prints that: the last lines say why
       std::string failed;
@@ -258,16 +345,19 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       size_t end = text.find("-- END PROG LOAD LOG --");
       fail(env, "cannot load program " + failed, error, failed.c_str(), text.substr(0, end));
     }
-    return absent;
+    if (pin_.empty()) return env.Undefined();
+    bpf_object__for_each_program(program, object_) {
+      // those of an upgrade read maps of the programs before
+      if (bpf_program__fd(program) < 0 || !strncmp(bpf_program__name(program), "carry", 5)) continue;
+      pin(env, bpf_program__fd(program), programs_ + bpf_program__name(program), bpf_program__name(program));
+    }
+    return env.Undefined();
   }
 
-  // attach({pin?: string, except: string[]}): string[]; names of the programs that now run: all but those.
-  // With pin, each link takes the place of the one pinned before it, never leaving the hook empty.
+  // attach({except: string[]}): string[]; names of the programs that now run: all but those. With pins, each link takes
+  // the place of the one pinned before it, never leaving the hook empty.
   Napi::Value attach(const Napi::CallbackInfo &info) {
     auto env = info.Env();
-    std::string pin;
-    if (info[0].IsObject() && info[0].As<Napi::Object>().Get("pin").IsString())
-      pin = info[0].As<Napi::Object>().Get("pin").As<Napi::String>().Utf8Value();
     std::set<std::string> except;
     auto names = info[0].As<Napi::Object>().Get("except").As<Napi::Array>();
     for (uint32_t i = 0; i < names.Length(); i++) except.insert(names.Get(i).As<Napi::String>().Utf8Value());
@@ -275,91 +365,96 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     messages().clear();
     bpf_program *program;
     bpf_object__for_each_program(program, object_) {
-      if (!bpf_program__autoload(program)) continue;
-      if (!strncmp(bpf_program__section_name(program), "iter", 4)) continue;
+      if (fd_of(program) < 0 || !strncmp(bpf_program__section_name(program), "iter", 4)) continue;
       const char *name = bpf_program__name(program);
       if (except.count(name)) continue;
-      // set_type() makes libbpf forget how the section is attached
-      auto *link = hook_of(program) ? bpf_program__attach_trace(program) : bpf_program__attach(program);
-      if (!link) fail(env, std::string("cannot attach program ") + name, errno, name);
-      links_[name] = link;
-      pin_link(env, link, pin, name);
+      links_[name] = link_to(env, program, 0);
       attached.Set(attached.Length(), name);
     }
     return attached;
   }
 
-  void pin_link(Napi::Env env, bpf_link *link, const std::string &pin, const char *name) {
-    if (pin.empty()) return;
-    std::string place = pin + "/link_" + name, fresh = place + "_new";
-    unlink(fresh.c_str());
-    int error = bpf_link__pin(link, fresh.c_str());
-    if (error) fail(env, "cannot pin " + fresh, error, name);
-    if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, name);
+  // A descriptor of the link that calls a program: the pinned one, if it is this program's.
+  int link_to(Napi::Env env, const bpf_program *program, int target) {
+    const char *name = bpf_program__name(program);
+    auto place = std::string("link_") + name;
+    if (!pin_.empty()) {
+      int pinned = bpf_obj_get((pin_ + "/" + place).c_str());
+      if (pinned >= 0 && calls(pinned, fd_of(program))) return pinned;
+      if (pinned >= 0) ::close(pinned);
+    }
+    int link = bpf_link_create(fd_of(program), target, bpf_program__expected_attach_type(program), nullptr);
+    if (link < 0) fail(env, std::string("cannot attach program ") + name, errno, name);
+    if (!pin_.empty()) pin(env, link, place, name);
+    return link;
   }
 
-  // detached({pin?: string}): string[]; what the kernel says of programs that were attached and are not any more, or
-  // whose pin is not theirs any more
+  static bool calls(int link, int program) {
+    bpf_link_info calling = {};
+    bpf_prog_info called = {};
+    __u32 link_size = sizeof calling, program_size = sizeof called;
+    return !bpf_obj_get_info_by_fd(link, &calling, &link_size) &&
+           !bpf_obj_get_info_by_fd(program, &called, &program_size) && calling.prog_id == called.id &&
+           !(calling.type == BPF_LINK_TYPE_CGROUP && calling.cgroup.cgroup_id == 0);
+  }
+
+  void pin(Napi::Env env, int fd, const std::string &name, const char *program) {
+    std::string place = pin_ + "/" + name, fresh = place + "_new";
+    unlink(fresh.c_str());
+    int error = bpf_obj_pin(fd, fresh.c_str());
+    if (error) fail(env, "cannot pin " + fresh, error, program);
+    if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, program);
+  }
+
+  // detached(): string[]; what the kernel says of programs that were attached and are not any more, or whose pin is not
+  // theirs any more
   Napi::Value detached(const Napi::CallbackInfo &info) {
     auto env = info.Env();
-    auto pin = info[0].As<Napi::Object>().Get("pin");
     auto found = Napi::Array::New(env);
-    auto look = [&](const char *name, bpf_link *link) -> void {
+    auto look = [&](const std::string &name, int link) -> void {
       bpf_link_info now = {}, pinned = {};
       __u32 size = sizeof now;
       // a program for packets is taken off by whoever may, and its link stays
-      if (bpf_obj_get_info_by_fd(bpf_link__fd(link), &now, &size) || now.prog_id == 0 ||
+      if (bpf_obj_get_info_by_fd(link, &now, &size) || now.prog_id == 0 ||
           (now.type == BPF_LINK_TYPE_CGROUP && now.cgroup.cgroup_id == 0))
         return static_cast<void>(found.Set(found.Length(), name));
-      if (!pin.IsString()) return;
-      int fd = bpf_obj_get((pin.As<Napi::String>().Utf8Value() + "/link_" + name).c_str());
+      if (pin_.empty()) return;
+      Descriptor there{bpf_obj_get((pin_ + "/link_" + name).c_str())};
       size = sizeof pinned;
-      bool same = fd >= 0 && !bpf_obj_get_info_by_fd(fd, &pinned, &size) && pinned.id == now.id;
-      if (fd >= 0) ::close(fd);
-      if (!same) found.Set(found.Length(), std::string(name) + " (its pin is gone)");
+      if (there.fd < 0 || bpf_obj_get_info_by_fd(there.fd, &pinned, &size) || pinned.id != now.id) found.Set(found.Length(), name + " (its pin is gone)");
     };
-    for (auto &[name, link] : links_) look(name.c_str(), link);
-    for (auto &[name, link] : on_demand_) look(name.c_str(), link);
+    for (auto &[name, link] : links_) look(name, link);
+    for (auto &[name, link] : on_demand_) look(name, link);
     return found;
   }
 
-  // attachOne(program, {pin?: string, cgroup: string}): one that is attached while it is needed. A program for packets
-  // is attached to that cgroup and all below.
+  // attachOne(program, cgroup): one that is attached while it is needed. A program for packets is attached to the cgroup
+  // of this path and all below.
   Napi::Value attach_one(const Napi::CallbackInfo &info) {
     auto env = info.Env();
-    auto name = info[0].As<Napi::String>().Utf8Value();
-    auto options = info[1].As<Napi::Object>();
+    auto name = info[0].As<Napi::String>().Utf8Value(), path = info[1].As<Napi::String>().Utf8Value();
     auto *program = bpf_object__find_program_by_name(object_, name.c_str());
     if (!program) throw Napi::Error::New(env, "no program " + name);
     if (on_demand_.count(name)) return env.Undefined();
     messages().clear();
-    bpf_link *link;
-    if (!strncmp(bpf_program__section_name(program), "cgroup", 6)) {
-      auto path = options.Get("cgroup").As<Napi::String>().Utf8Value();
-      int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-      if (fd < 0) fail(env, "cannot open the cgroup " + path, errno, name.c_str());
-      link = bpf_program__attach_cgroup(program, fd);
-      int error = errno;
-      ::close(fd);
-      errno = error;
-    } else {
-      link = bpf_program__attach(program);
+    if (strncmp(bpf_program__section_name(program), "cgroup", 6)) {
+      on_demand_[name] = link_to(env, program, 0);
+      return env.Undefined();
     }
-    if (!link) fail(env, "cannot attach program " + name, errno, name.c_str());
-    on_demand_[name] = link;
-    if (options.Get("pin").IsString()) pin_link(env, link, options.Get("pin").As<Napi::String>().Utf8Value(), name.c_str());
+    Descriptor cgroup{open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (cgroup.fd < 0) fail(env, "cannot open the cgroup " + path, errno, name.c_str());
+    on_demand_[name] = link_to(env, program, cgroup.fd);
     return env.Undefined();
   }
 
-  // detachOne(program, {pin?: string}): also one that is only pinned, by an agent before this one
+  // detachOne(program): also one that is only pinned, by an agent before this one
   Napi::Value detach_one(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     auto name = info[0].As<Napi::String>().Utf8Value();
-    auto pin = info[1].As<Napi::Object>().Get("pin");
-    if (pin.IsString()) unlink((pin.As<Napi::String>().Utf8Value() + "/link_" + name).c_str());
+    if (!pin_.empty()) unlink((pin_ + "/link_" + name).c_str());
     auto found = on_demand_.find(name);
     if (found != on_demand_.end()) {
-      bpf_link__destroy(found->second);
+      ::close(found->second);
       on_demand_.erase(found);
     }
     return env.Undefined();
@@ -542,26 +637,23 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     auto *program = bpf_object__find_program_by_name(object_, name.c_str());
     if (!program) throw Napi::Error::New(env, "no program " + name);
     bpf_iter_link_info over = {};
-    DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, options);
+    DECLARE_LIBBPF_OPTS(bpf_link_create_opts, options);
     if (info[1].IsNumber()) {
       over.map.map_fd = info[1].As<Napi::Number>().Int32Value();
-      options.link_info = &over;
-      options.link_info_len = sizeof over;
+      options.iter_info = &over;
+      options.iter_info_len = sizeof over;
     }
-    auto *link = bpf_program__attach_iter(program, &options);
-    if (!link) throw_errno(env, "cannot attach " + name, errno);
-    int iter = bpf_iter_create(bpf_link__fd(link));
-    int error = iter < 0 ? errno : 0;
+    Descriptor link{bpf_link_create(fd_of(program), 0, BPF_TRACE_ITER, &options)};
+    if (link.fd < 0) throw_errno(env, "cannot attach " + name, errno);
+    Descriptor iter{bpf_iter_create(link.fd)};
+    if (iter.fd < 0) throw_errno(env, "cannot run " + name, errno);
     char buffer[4096];
-    while (iter >= 0) {
-      ssize_t n = ::read(iter, buffer, sizeof buffer);
+    for (;;) {
+      ssize_t n = ::read(iter.fd, buffer, sizeof buffer);
       if (n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN))) continue;
-      if (n < 0) error = errno;
+      if (n < 0) throw_errno(env, "cannot run " + name, errno);
       break;
     }
-    if (iter >= 0) ::close(iter);
-    bpf_link__destroy(link);
-    if (error) throw_errno(env, "cannot run " + name, error);
     return env.Undefined();
   }
 
@@ -571,7 +663,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     auto all = Napi::Array::New(env);
     bpf_program *program;
     bpf_object__for_each_program(program, object_) {
-      int fd = bpf_program__fd(program);
+      int fd = fd_of(program);
       if (fd < 0) continue;
       bpf_prog_info data = {};
       __u32 size = sizeof data;

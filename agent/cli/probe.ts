@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import { Command } from 'commander';
 import { type Addon, type Attachment, loadAddon } from '../kernel/addon.js';
-import { activeLsms, attachment, missingSymbols, symbolTrouble } from '../kernel/trouble.js';
+import { activeLsms, attachment, symbolAddresses, unprivileged } from '../kernel/trouble.js';
 import { colours, tableOf } from './terminal.js';
 
 interface Family {
@@ -203,8 +203,9 @@ function wayOf(addon: Addon): Attachment | { readonly trouble: string } {
     return { trouble: 'the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)' };
   try {
     const way = attachment(addon);
-    const symbols = missingSymbols();
-    return symbols.length > 0 ? { trouble: symbolTrouble(symbols) } : way;
+    // only who may load programs can see addresses
+    if (unprivileged() === undefined) symbolAddresses();
+    return way;
   } catch (error) {
     return { trouble: error instanceof Error ? error.message : String(error) };
   }

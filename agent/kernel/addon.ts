@@ -18,19 +18,27 @@ export type Attachment = 'lsm' | 'fmod_ret';
 
 export interface NativeKernel {
   setGlobals(values: Readonly<Record<string, number | bigint | boolean | Uint8Array>>): void;
-  /** @returns the programs left out because the kernel lacks their hook */
-  load(options: {
+  /**
+   * Before `load`; constants are set after it, and not where the programs were adopted.
+   * @param options.pin directory on a bpffs where links, maps and programs stay
+   * @param options.identity of what the programs are made from
+   * @returns absent: the programs left out because the kernel lacks their hook; adopted: whether all others are as an agent
+   * before this one left them pinned
+   */
+  prepare(options: {
     pin?: string;
+    identity: string;
     attachment: Attachment;
     previous?: Readonly<Record<string, number>>;
-  }): string[];
-  attach(options: { pin?: string; except: readonly string[] }): string[];
+  }): { absent: string[]; adopted: boolean };
+  load(): void;
+  attach(options: { except: readonly string[] }): string[];
   /** What the kernel says of programs that were attached, and are not any more. */
-  detached(options: { pin?: string }): string[];
-  /** @param options.cgroup where programs for packets go */
-  attachOne(program: string, options: { pin?: string; cgroup: string }): void;
+  detached(): string[];
+  /** @param cgroup where programs for packets go */
+  attachOne(program: string, cgroup: string): void;
   /** Also if only an agent before this one attached it. */
-  detachOne(program: string, options: { pin?: string }): void;
+  detachOne(program: string): void;
   close(): void;
   lookup(map: string, key: Uint8Array): Buffer | undefined;
   update(map: string, key: Uint8Array, value: Uint8Array): void;

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdirSync, statSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -13,12 +14,14 @@ import {
 import { adoptTables } from './adopted.js';
 import { Arena } from './arena.js';
 import { ON_DEMAND, OnDemand } from './on-demand.js';
-import { removeDirectory, schemaDirectory, survey, unpinPrograms } from './pins.js';
+import { removeDirectory, removeOtherPrograms, schemaDirectory, survey, unpinPrograms } from './pins.js';
 import { Previous, type TakeBatch, type TakeFold } from './previous.js';
-import { attachment } from './trouble.js';
+import { attachment, symbolAddresses } from './trouble.js';
 import { Counted } from './untold.js';
 
 const TRIM_DELAY_MS = 1000;
+/** Of a hash, in the names of pins: enough that no two builds have the same. */
+const IDENTITY_DIGITS = 32;
 
 const W = structs.workload;
 const S = structs.settings.fields;
@@ -60,7 +63,6 @@ export class Kernel {
   /** What was counted and is to be told. */
   readonly counted: Counted;
   readonly #settings: DataView;
-  readonly #pin: string | undefined;
   #rings: NativeRings | undefined;
   #generation = 0;
   /** Mount namespaces that had tasks or cgroups when that was asked last. */
@@ -77,13 +79,16 @@ export class Kernel {
   readonly attachment: Attachment;
   /** Programs that this kernel has no hook for. */
   readonly absent: readonly string[];
+  /** The programs are those that an agent before this one loaded. */
+  readonly adopted: boolean;
   /** What an agent before this one left in force, and is not, since it can be no tables. */
   readonly unadopted: readonly string[];
 
   /**
-   * Loads and attaches; nothing is enforced before tables are published.
-   * @param options.pin a directory on a bpffs below which links and maps stay when the agent ends
+   * Loads, unless the same programs are pinned, and attaches; nothing is enforced before tables are published.
+   * @param options.pin a directory on a bpffs below which links, maps and programs stay when the agent ends
    * @throws NoAttachment
+   * @throws NoSymbols
    * @throws Error with the verifier's last words, the program's name and the kernel's
    */
   constructor(options: { pin?: string; foldWindowNs?: bigint } = {}) {
@@ -92,21 +97,35 @@ export class Kernel {
     this.#addon = addon;
     const pin = options.pin === undefined ? undefined : schemaDirectory(options.pin);
     const pins = options.pin === undefined ? undefined : survey(options.pin);
-    this.#pin = pin;
     this.#remains = pins?.remains ?? [];
     if (pins?.before !== undefined) this.#previous = new Previous(addon, pins.before);
     if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
-    this.#native = new addon.Kernel(readObject());
-    this.#onDemand = new OnDemand(this.#native, pin);
+    const object = readObject();
+    const foldWindow = options.foldWindowNs ?? 1_000_000_000n;
+    // what else they depend on is the kernel's
+    const made = createHash('sha256').update(`${this.attachment} ${foldWindow} `).update(object);
+    const identity = made.digest('hex').slice(0, IDENTITY_DIGITS);
+    this.#native = new addon.Kernel(object);
+    this.#onDemand = new OnDemand(this.#native);
     try {
-      this.#native.setGlobals({
-        has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
-        setattr_has_idmap: addon.hookParameters('inode_setattr', this.attachment) === 3,
-        through_security: this.attachment === 'fmod_ret',
-        fold_window: options.foldWindowNs ?? 1_000_000_000n,
-        ...this.#previous?.globals,
+      const { absent, adopted } = this.#native.prepare({
+        ...{ pin, identity, attachment: this.attachment },
+        previous: this.#previous?.maps,
       });
-      this.absent = this.#native.load({ pin, attachment: this.attachment, previous: this.#previous?.maps });
+      this.absent = absent;
+      this.adopted = adopted;
+      if (!adopted) {
+        this.#native.setGlobals({
+          has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
+          setattr_has_idmap: addon.hookParameters('inode_setattr', this.attachment) === 3,
+          through_security: this.attachment === 'fmod_ret',
+          fold_window: foldWindow,
+          ...symbolAddresses(),
+          ...this.#previous?.globals,
+        });
+      }
+      this.#native.load();
+      this.#missed = this.#sumMissed();
       this.#workloads = new Uint8Array(this.#native.memory('workloads'));
       this.#settings = new DataView(this.#native.memory('settings'));
       this.counted = new Counted(addon, {
@@ -124,7 +143,8 @@ export class Kernel {
       });
       if (options.pin !== undefined) this.#protectPins(options.pin);
       this.#native.iterate('adopt');
-      this.#native.attach({ pin, except: ON_DEMAND });
+      this.#native.attach({ except: ON_DEMAND });
+      if (pin !== undefined) removeOtherPrograms(pin, identity);
       this.#previous?.carry(this.#native, settings);
       this.#onDemand.settle();
       this.#watch();
@@ -435,7 +455,7 @@ export class Kernel {
 
   /** What the kernel says of programs that were attached, and are not any more. */
   detached(): readonly string[] {
-    return this.#native.detached({ pin: this.#pin });
+    return this.#native.detached();
   }
 
   /** A map's number, which no other has until the node starts anew. */

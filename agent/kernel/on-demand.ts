@@ -56,13 +56,11 @@ export class CannotAttach extends Error {}
 /** Keeps the programs attached that the tables in the arena need. */
 export class OnDemand {
   readonly #native: NativeKernel;
-  readonly #pin: string | undefined;
   /** Per offset of tables in the arena the domains that they answer in. */
   readonly #tables = new Map<number, ReadonlySet<number>>();
 
-  constructor(native: NativeKernel, pin: string | undefined) {
+  constructor(native: NativeKernel) {
     this.#native = native;
-    this.#pin = pin;
   }
 
   /**
@@ -84,7 +82,7 @@ export class OnDemand {
 
   #attach(program: string): void {
     try {
-      this.#native.attachOne(program, { pin: this.#pin, cgroup: CGROUP_ROOT });
+      this.#native.attachOne(program, CGROUP_ROOT);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new CannotAttach(
@@ -102,7 +100,7 @@ export class OnDemand {
   watch(visible: number, absent: readonly string[]): void {
     for (const { visible: kind, programs } of WATCHES) {
       for (const program of programs) {
-        if (!(visible & kind)) this.#native.detachOne(program, { pin: this.#pin });
+        if (!(visible & kind)) this.#native.detachOne(program);
         else if (!absent.includes(program)) this.#attach(program);
       }
     }
@@ -118,7 +116,7 @@ export class OnDemand {
     const needed = new Set([...this.#tables.values()].flatMap((domains) => [...domains]));
     for (const { domain, programs } of NEEDS) {
       if (needed.has(domain)) continue;
-      for (const program of programs) this.#native.detachOne(program, { pin: this.#pin });
+      for (const program of programs) this.#native.detachOne(program);
     }
   }
 }

@@ -66,6 +66,13 @@ export function survey(pin: string): Pins {
   return { before: before === undefined ? undefined : schemaDirectory(pin, before), remains };
 }
 
+/** Unpins programs that were made from something else than what has this identity; nobody will adopt them. */
+export function removeOtherPrograms(directory: string, identity: string): void {
+  for (const name of readdirSync(directory)) {
+    if (name.startsWith('prog_') && !name.startsWith(`prog_${identity}_`)) unlinkSync(`${directory}/${name}`);
+  }
+}
+
 /** Says that what is in a directory is not all in force any more. @returns its new name */
 export function markEnded(directory: string): string {
   renameSync(directory, directory + ENDED);

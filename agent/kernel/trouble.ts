@@ -49,34 +49,56 @@ export function unprivileged(): string | undefined {
   return 'loading kernel programs needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN); run as root';
 }
 
-/** Kernel variables that the programs cannot do without: the `__ksym`s of bpf/ that are not weak. */
-export const SYMBOLS = ['rename_lock', 'mount_lock'];
+/** Kernel variables that the programs read by their address, with the constant of bpf/name.h that has it. */
+const SYMBOLS = { rename_lock: 'rename_lock_at', mount_lock: 'mount_lock_at' } as const;
 
-/** Those of SYMBOLS that libbpf will not find; it looks in kallsyms, where variables are with CONFIG_KALLSYMS_ALL only. */
-export function missingSymbols(kallsyms = '/proc/kallsyms'): string[] {
-  let text = '';
+/** Without them renames could not be told from a name's change under way, so nothing is enforced rather than raced. */
+export class NoSymbols extends Error {}
+
+/**
+ * Where the kernel has SYMBOLS, by the programs' constants.
+ * @param kallsyms kernel/kallsyms.c; it has variables with CONFIG_KALLSYMS_ALL only, and addresses for who may see them only
+ * @throws NoSymbols
+ */
+export function symbolAddresses(kallsyms = '/proc/kallsyms'): Readonly<Record<string, bigint>> {
+  let text = Buffer.alloc(0);
   try {
-    text = readFileSync(kallsyms, 'latin1');
+    text = readFileSync(kallsyms);
   } catch {
     // the kernel has none at all
   }
-  return SYMBOLS.filter((symbol) => !new RegExp(`^\\S+ \\S ${symbol}$`, 'm').test(text));
-}
-
-export function symbolTrouble(symbols: readonly string[]): string {
-  return `the kernel does not say where its ${symbols.join(' and ')} ${symbols.length > 1 ? 'are' : 'is'} (/proc/kallsyms); it needs CONFIG_KALLSYMS_ALL=y`;
+  const found = Object.entries(SYMBOLS).map(([symbol, constant]) => {
+    const end = ['d', 'D', 'b', 'B']
+      .map((kind) => text.indexOf(` ${kind} ${symbol}\n`))
+      .find((at) => at >= 0);
+    const start = end === undefined ? -1 : text.lastIndexOf('\n', end) + 1;
+    return {
+      symbol,
+      constant,
+      address: start < 0 ? undefined : BigInt(`0x${text.toString('latin1', start, end)}`),
+    };
+  });
+  const missing = found.filter(({ address }) => !address).map(({ symbol }) => symbol);
+  if (missing.length === 0)
+    return Object.fromEntries(found.map(({ constant, address }) => [constant, address ?? 0n]));
+  const hidden = found.some(({ address }) => address === 0n);
+  throw new NoSymbols(
+    `the kernel does not say where its ${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} (/proc/kallsyms); ` +
+      (hidden
+        ? 'it needs CAP_SYSLOG, and the sysctl kernel.kptr_restrict to be below 2'
+        : 'it needs CONFIG_KALLSYMS_ALL=y'),
+  );
 }
 
 /** Why the programs cannot run here and what to do, most likely cause first. */
 export function kernelTrouble(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (error instanceof NoSymbols) return unprivileged() ?? message;
   if (error instanceof NoAttachment || error instanceof CannotTakeOver) return message;
   if (!existsSync('/sys/kernel/btf/vmlinux')) {
     return `this kernel has no BTF (/sys/kernel/btf/vmlinux); it needs CONFIG_DEBUG_INFO_BTF=y: ${message}`;
   }
-  const symbols = code === 'ESRCH' ? missingSymbols() : [];
-  if (symbols.length > 0) return `${symbolTrouble(symbols)}: ${message}`;
   if (code === 'EPERM')
     return `the kernel does not let this process load programs (container? lockdown?): ${message}`;
   return message;

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeTexts } from './policies.mjs';
 
 const DIR = '/tmp/footprint';
-const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
+const main = new URL('../../dist/bin/main.js', import.meta.url).pathname;
 mkdirSync(`${DIR}/policies`, { recursive: true });
 
 const figure = (what, rules, value, unit) => console.log(JSON.stringify({ what, rules, value, unit }));

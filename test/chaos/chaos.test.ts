@@ -107,7 +107,7 @@ afterAll(async () => {
   await agent.stop('SIGTERM');
   for (const shell of shells) await shell.close();
   for (const path of [PATHS.first, PATHS.second, PATHS.loud, PATHS.visitor]) await removeCgroup(path);
-  spawnSync(process.execPath, [join(PROJECT, 'dist/cli/main.js'), 'uninstall', '--pin', PIN]);
+  spawnSync(process.execPath, [join(PROJECT, 'dist/bin/main.js'), 'uninstall', '--pin', PIN]);
   for (const disk of [spool, output]) disk.unmount();
 });
 

@@ -71,7 +71,7 @@ export class Agent {
 
   /** Starts it. */
   async launch(flags: readonly string[] = []): Promise<void> {
-    const command = [process.execPath, join(PROJECT, 'dist/cli/main.js'), ...this.#flags, ...flags].map(
+    const command = [process.execPath, join(PROJECT, 'dist/bin/main.js'), ...this.#flags, ...flags].map(
       quote,
     );
     const { output } = await this.#machine.run(

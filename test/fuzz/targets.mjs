@@ -136,7 +136,7 @@ function loader(bytes) {
 /** As an agent finds them that starts where another left tables in force, here at four places of such sizes. */
 function adopt(tables, words) {
   const arena = new Arena(maps.arena.valueSize);
-  const onDemand = new OnDemand({ attachOne() {}, detachOne() {} }, undefined);
+  const onDemand = new OnDemand({ attachOne() {}, detachOne() {} });
   const places = [0, 1, 2, 3].map((i) => ({
     offset: words.getUint32(i * 8, true) % maps.arena.valueSize & ~4095,
     size: i === 0 ? tables.readUInt32LE(structs.set_header.fields.size.offset) : words.getUint32(i * 8 + 4, true),

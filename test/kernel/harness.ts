@@ -186,7 +186,7 @@ export class Belay {
     this.#child = spawn(
       process.execPath,
       [
-        options.main ?? join(PROJECT, 'dist/cli/main.js'),
+        options.main ?? join(PROJECT, 'dist/bin/main.js'),
         ...['agent', '--policies', this.policyFolder, '--workloads', join(this.folder, 'workloads.yaml')],
         ...['--output', this.#output, '--ready-file', join(this.folder, 'ready')],
         ...(options.flags ?? []),

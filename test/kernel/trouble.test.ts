@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { attachment, PROJECT } from './harness.js';
 
-const MAIN = join(PROJECT, 'dist/cli/main.js');
+const MAIN = join(PROJECT, 'dist/bin/main.js');
 
 /** `belay agent` by way of another program, with a folder and a list of workloads that are good. */
 function agent(by: readonly string[], options: { workloads?: string } = {}) {

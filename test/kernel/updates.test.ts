@@ -321,6 +321,10 @@ describe('the agent', () => {
 
   it('that is killed leaves enforcement in force where it is pinned, and the next one goes on', async () => {
     const pin = '/sys/fs/bpf/belay';
+    const programs = () =>
+      JSON.parse(execFileSync('bpftool', ['--json', 'prog', 'show'], { encoding: 'utf8' }))
+        .filter((p: { name: string }) => p.name === 'file_open')
+        .map((p: { id: number }) => p.id) as number[];
     const options = { workloads: WORKLOADS, policies: { 'policy.yaml': BOTH }, flags: ['--pin', pin] };
     belay = await Belay.start(options);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
@@ -332,7 +336,10 @@ describe('the agent', () => {
     // a process that starts while no agent is there
     const orphan = inCgroup(path);
     expect(await orphan.do('read', SECRET)).toBe('EACCES');
+    // which takes the programs as they are
+    const before = programs();
     belay = await Belay.start(options);
+    expect(programs()).toEqual(before);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     await belay.enforce(rule('both', FREE));
     expect(await orphan.do('read', FREE)).toBe('EACCES');

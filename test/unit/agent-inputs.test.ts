@@ -13,7 +13,7 @@ import { readWorkloads } from '../../agent/workload/file.js';
 import { Presence } from '../../agent/workload/presence.js';
 import { recordedLog } from '../api/harness.js';
 
-const MAIN = resolve(import.meta.dirname, '../../dist/cli/main.js');
+const MAIN = resolve(import.meta.dirname, '../../dist/bin/main.js');
 const POSTURES = { file: 'audit', network: 'audit', capabilities: 'audit' } as const;
 const POLICY = `apiVersion: security.belay.dev/v1
 kind: WorkloadPolicy

@@ -24,7 +24,7 @@ import { recordedLog } from '../api/harness.js';
 import { NODE } from './serve-client.js';
 import { alertRecord, execOf } from './serve-records.js';
 
-const MAIN = resolve(import.meta.dirname, '../../dist/cli/main.js');
+const MAIN = resolve(import.meta.dirname, '../../dist/bin/main.js');
 
 let folder: string;
 let socket: string;

@@ -182,7 +182,7 @@ describe("the agent's pods", () => {
       });
       // measured on 6.1, 6.12 and the newest: what loads, pins, adopts and enforces
       expect(securityContext.capabilities.add).toEqual(
-        name === 'agent' ? ['BPF', 'PERFMON', 'NET_ADMIN'] : undefined,
+        name === 'agent' ? ['BPF', 'PERFMON', 'SYSLOG', 'NET_ADMIN'] : undefined,
       );
     }
   });

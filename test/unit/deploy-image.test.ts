@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
@@ -40,7 +40,7 @@ describe('what the image holds', { timeout: SLOW_MS }, () => {
 
   test.runIf(mayMount)('runs from a read-only file system, without the project around it', () => {
     const { status, stdout, stderr } = readOnly(
-      `! touch /opt/x 2> /dev/null; /opt/dist/cli/main.js --version; /opt/dist/cli/main.js check ${PROJECT}/deploy/examples`,
+      `! touch /opt/x 2> /dev/null; /opt/dist/bin/main.js --version; /opt/dist/bin/main.js check ${PROJECT}/deploy/examples`,
     );
     expect(status, stderr).toBe(0);
     expect(stderr).toContain('0 errors, 0 warnings');
@@ -54,29 +54,24 @@ describe('what the image holds', { timeout: SLOW_MS }, () => {
       const { stderr } = readOnly(
         `node --input-type=module -e '
         import { readdirSync } from "node:fs";
-        for (const file of readdirSync("/opt/dist", { recursive: true }))
-          if (file.endsWith(".js") && file !== "cli/main.js") await import("/opt/dist/" + file);
-        const { loadAddon, readObject } = await import("/opt/dist/kernel/addon.js");
-        loadAddon(); readObject();
-      '`,
+        for (const file of readdirSync("/opt/dist/bin"))
+          if (file !== "main.js") await import("/opt/dist/bin/" + file);
+      '; /opt/dist/bin/main.js probe > /dev/null; test -s /opt/build/belay.bpf.o`,
       );
       expect(stderr).toBe('');
     },
   );
 
-  test('is no development tool, no type declaration and no source map', () => {
-    const packages = readdirSync(join(root, 'node_modules'));
-    for (const name of [
-      'typescript',
-      'vitest',
-      'node-gyp',
-      'node-addon-api',
-      '@biomejs',
-      'kubernetes-models',
-    ])
-      expect(packages).not.toContain(name);
-    const files = readdirSync(root, { recursive: true, encoding: 'utf8' });
+  test('is no package but its licence, no type declaration and no source map', () => {
+    const files = readdirSync(root, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(root, join(entry.parentPath, entry.name)));
     expect(files.filter((file) => /\.(d\.[cm]?ts|ts|map|cc|o\.d)$/.test(file))).toEqual([]);
+    const ofPackages = files.filter((file) => file.startsWith('node_modules/'));
+    expect(ofPackages.filter((file) => !/\/((licen[cs]e|notice)[^/]*|package\.json)$/i.test(file))).toEqual(
+      [],
+    );
+    expect(files).toContain('node_modules/@grpc/grpc-js/LICENSE');
     expect(files.filter((file) => file.endsWith('.node'))).toEqual(['native/build/Release/belay.node']);
   });
 });

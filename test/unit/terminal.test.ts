@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { tableOf } from '../../agent/cli/terminal.js';
-import { missingSymbols, SYMBOLS } from '../../agent/kernel/trouble.js';
+import { NoSymbols, symbolAddresses } from '../../agent/kernel/trouble.js';
 import { alertRecord } from './serve-records.js';
 
 const PROJECT = resolve(import.meta.dirname, '../..');
-const MAIN = join(PROJECT, 'dist/cli/main.js');
+const MAIN = join(PROJECT, 'dist/bin/main.js');
 
 describe('a table', () => {
   const long = '/run/secrets/kubernetes.io/serviceaccount/token (READ)';
@@ -64,22 +64,30 @@ it('the program can be run by its name', () => {
 });
 
 describe("the kernel's symbols that the programs cannot do without", () => {
-  it('are those that bpf/ declares', () => {
-    const sources = readdirSync(join(PROJECT, 'bpf')).filter((name) => /\.[ch]$/.test(name));
-    const declared = sources.flatMap((name) =>
-      [
-        ...readFileSync(join(PROJECT, 'bpf', name), 'utf8').matchAll(/^extern .*?(\w+)(?:\(.*\))? __ksym;/gm),
-      ].map(([, symbol]) => symbol),
-    );
-    expect(declared).toEqual(SYMBOLS);
+  const folder = mkdtempSync(join(tmpdir(), 'belay-kallsyms-'));
+  const file = join(folder, 'kallsyms');
+  const look = (text: string) => {
+    writeFileSync(file, text);
+    return () => symbolAddresses(file);
+  };
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('are found', () => {
+    const text =
+      'ffffffff81000000 T lock_mount\nffffffff82a0c080 D rename_lock\nffffffff82a0c0c0 d xmount_lock\n' +
+      'ffffffff82a0d040 b mount_lock\nffffffffc0000000 d mount_lock\t[module]\n';
+    expect(look(text)()).toEqual({ rename_lock_at: 0xffffffff82a0c080n, mount_lock_at: 0xffffffff82a0d040n });
   });
 
-  it('are missed where kallsyms has functions only', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'belay-kallsyms-'));
-    const file = join(folder, 'kallsyms');
-    writeFileSync(file, '0000000000000000 T lock_mount\n0000000000000000 D rename_lock\n0 d xmount_lock\n');
-    expect(missingSymbols(file)).toEqual(['mount_lock']);
-    expect(missingSymbols(join(folder, 'none'))).toEqual(SYMBOLS);
-    rmSync(folder, { recursive: true });
+  it('are missed where kallsyms has functions only, or is not there', () => {
+    const functions =
+      'ffffffff81000000 T lock_mount\nffffffff82a0c080 D rename_lock\nffffffff82a0c0c0 d xmount_lock\n';
+    expect(look(functions)).toThrow(/its mount_lock is .* CONFIG_KALLSYMS_ALL/);
+    expect(() => symbolAddresses(join(folder, 'none'))).toThrow(NoSymbols);
+  });
+
+  it('are missed where their addresses are hidden', () => {
+    const hidden = '0000000000000000 D rename_lock\n0000000000000000 d mount_lock\n';
+    expect(look(hidden)).toThrow(/its rename_lock and mount_lock are .*CAP_SYSLOG.*kernel.kptr_restrict/);
   });
 });
