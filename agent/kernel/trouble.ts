@@ -68,15 +68,11 @@ export function symbolAddresses(kallsyms = '/proc/kallsyms'): Readonly<Record<st
     // the kernel has none at all
   }
   const found = Object.entries(SYMBOLS).map(([symbol, constant]) => {
-    const end = ['d', 'D', 'b', 'B']
-      .map((kind) => text.indexOf(` ${kind} ${symbol}\n`))
-      .find((at) => at >= 0);
-    const start = end === undefined ? -1 : text.lastIndexOf('\n', end) + 1;
-    return {
-      symbol,
-      constant,
-      address: start < 0 ? undefined : BigInt(`0x${text.toString('latin1', start, end)}`),
-    };
+    // a line: the address, a letter for the kind (7.2 has some variables among the code's), the name, and a module's module
+    const name = text.indexOf(` ${symbol}\n`);
+    const start = text.lastIndexOf('\n', name) + 1;
+    const address = name < 0 ? undefined : BigInt(`0x${text.toString('latin1', start, name - 2)}`);
+    return { symbol, constant, address };
   });
   const missing = found.filter(({ address }) => !address).map(({ symbol }) => symbol);
   if (missing.length === 0)

@@ -75,7 +75,7 @@ describe("the kernel's symbols that the programs cannot do without", () => {
   it('are found', () => {
     const text =
       'ffffffff81000000 T lock_mount\nffffffff82a0c080 D rename_lock\nffffffff82a0c0c0 d xmount_lock\n' +
-      'ffffffff82a0d040 b mount_lock\nffffffffc0000000 d mount_lock\t[module]\n';
+      'ffffffff82a0d040 T mount_lock\nffffffffc0000000 d mount_lock\t[module]\n';
     expect(look(text)()).toEqual({ rename_lock_at: 0xffffffff82a0c080n, mount_lock_at: 0xffffffff82a0d040n });
   });
 
