@@ -34,8 +34,13 @@ describe('what the agent cannot work with', () => {
     ['no privileges', NOBODY, /needs root \(or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN\); run as root/],
     [
       'no BPF capability',
-      ['setpriv', '--bounding-set', '-all', '--inh-caps', '-all'],
+      ['setpriv', '--bounding-set', '-all,+syslog', '--inh-caps', '-all'],
       /does not let this process load/,
+    ],
+    [
+      'addresses hidden',
+      ['setpriv', '--bounding-set', '-syslog', '--inh-caps', '-syslog'],
+      /its rename_lock and mount_lock are .*it needs CAP_SYSLOG, and the sysctl kernel\.kptr_restrict to be below 2/,
     ],
     [
       'no security file system',
