@@ -25,6 +25,8 @@ node_gyp := node node_modules/node-gyp/bin/node-gyp.js
 nodedir := $(shell node -p 'require("node:path").resolve(process.execPath, "../..")' 2>/dev/null)
 
 object := build/belay.bpf.o
+# for kernels before 6.2
+object_6_1 := build/belay-6.1.bpf.o
 abi := agent/kernel/abi.ts
 addon := native/build/Release/belay.node
 program := dist/.built
@@ -43,7 +45,7 @@ help: ## list the targets
 setup: ## install what building and testing need (packages as root, then from npm)
 	@test/setup
 
-build: setup $(object) $(abi) $(addon) $(program) $(act) $(render) $(next) ## compile the kernel programs, the addon and the agent
+build: setup $(object) $(object_6_1) $(abi) $(addon) $(program) $(act) $(render) $(next) ## compile the kernel programs, the addon and the agent
 
 demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
 	@deploy/demo/run $(if $(HOST),--host)
@@ -129,10 +131,12 @@ clean: ## remove what was built (kernels and packages stay; rm -rf .cache node_m
 
 # ---- what is built from what
 
-$(object): $(wildcard bpf/*.bpf.c bpf/*.h)
+$(object): cast := 1
+$(object_6_1): cast := 0
+$(object) $(object_6_1): $(wildcard bpf/*.bpf.c bpf/*.h)
 	@mkdir -p $(@D)
 	@echo "clang      $@"
-	@$(CLANG) $(BPF_CFLAGS) -c bpf/belay.bpf.c -o $@
+	@$(CLANG) $(BPF_CFLAGS) -DHAS_RDONLY_CAST=$(cast) -c bpf/belay.bpf.c -o $@
 
 # the layouts that both sides share, read from the object's own type information
 $(abi): $(object) native/abi.mjs
@@ -177,7 +181,7 @@ $(evade): $(wildcard test/evasion/*.c test/evasion/*.h)
 	  $(filter-out test/evasion/marker.c,$(wildcard test/evasion/*.c))
 
 # the version after this one, to upgrade to
-$(next): test/kernel/next $(object) $(addon) $(program)
+$(next): test/kernel/next $(object) $(object_6_1) $(addon) $(program)
 	@echo "next       build/next"
 	@CLANG='$(CLANG)' BUNDLE="$(bundle)" test/kernel/next $(filter-out -Ibpf,$(BPF_CFLAGS)) -Ibuild/next/bpf
 	@touch $@

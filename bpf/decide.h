@@ -433,7 +433,7 @@ static __always_inline bool passes_cached(struct cached *e, struct caller *c, st
 	    !CACHE_SAME(classes, classes))
 		return false;
 	/* asking once which way to go, for every cached answer comes by here */
-	if (has_rdonly_cast) {
+	if (HAS_RDONLY_CAST) {
 		name = peek8((void *)&dentry->d_name);
 		sequence = TREE_SEQUENCE(SEQUENCE_CAST);
 	} else {

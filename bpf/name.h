@@ -43,7 +43,7 @@ struct walk { struct scratch *s; };
 static __always_inline u64 tree_sequence(void)
 {
 	/* as PEEK, which would ask twice which way to go */
-	return has_rdonly_cast ? TREE_SEQUENCE(SEQUENCE_CAST) : TREE_SEQUENCE(SEQUENCE_READ);
+	return HAS_RDONLY_CAST ? TREE_SEQUENCE(SEQUENCE_CAST) : TREE_SEQUENCE(SEQUENCE_READ);
 }
 
 #define SEQUENCE_BUSY 0x100000001ull
@@ -125,7 +125,7 @@ static __always_inline void put_component(struct scratch *s, u32 at, u32 length,
 {
 	u8 *to = (u8 *)&s->name[at];
 
-	if (!has_rdonly_cast || length > 32) {
+	if (!HAS_RDONLY_CAST || length > 32) {
 		bpf_probe_read_kernel(to, length, from);
 	} else if (length >= 8) {
 		*(u64 *)to = peek8(from);
@@ -148,7 +148,7 @@ static __always_inline long prepend(struct scratch *s)
 	const unsigned char *name;
 	u32 whole, len, off;
 
-	if (has_rdonly_cast) {
+	if (HAS_RDONLY_CAST) {
 		struct dentry *r = bpf_rdonly_cast(d, bpf_core_type_id_kernel(struct dentry));
 
 		parent = r->d_parent;

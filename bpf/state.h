@@ -15,7 +15,6 @@
 #define ARENA_BYTES (32 << 20)
 
 /* Set by the agent before loading. */
-const volatile bool has_rdonly_cast; /* the bpf_rdonly_cast kfunc exists (6.2) */
 u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written by the first look at all tasks */
 u64 host_root; /* the directory that its first program calls "/" */
 /* the programs run on the functions of security/security.c, as fmod_ret, since BPF is no active security module. Storage
@@ -465,6 +464,8 @@ struct {
 	__type(value, u64);
 } failures SEC(".maps");
 
+/* HAS_RDONLY_CAST: the object is for kernels that have this function (6.2). Not a constant that is set when it is loaded: what
+ * then is dead would take the verifier its time in each program, and asking which way to go takes two instructions. */
 extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
 
 /* One member of a kernel structure whose address is just a number to the verifier: a plain load where the kernel
@@ -472,7 +473,7 @@ extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
 #define PEEK(type, address, member) ({ \
 	u64 address_ = (u64)(address); \
 	typeof(((struct type *)0)->member) value_; \
-	if (has_rdonly_cast) \
+	if (HAS_RDONLY_CAST) \
 		value_ = CAST(type, address_)->member; \
 	else \
 		value_ = BPF_CORE_READ((struct type *)address_, member); \
@@ -486,7 +487,7 @@ static __always_inline struct task_struct *peek_current(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	return has_rdonly_cast ? CAST(task_struct, task) : task;
+	return HAS_RDONLY_CAST ? CAST(task_struct, task) : task;
 }
 
 static __always_inline void count_failure(u32 failure)

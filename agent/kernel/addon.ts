@@ -145,7 +145,8 @@ export function loadAddon(): Addon {
   return createRequire(import.meta.url)(path) as Addon;
 }
 
-/** The kernel programs, compiled. */
-export function readObject(): Uint8Array {
-  return readFileSync(new URL('build/belay.bpf.o', root));
+/** The kernel programs, compiled for what this kernel has (HAS_RDONLY_CAST in bpf/state.h). */
+export function readObject(addon: Addon): Uint8Array {
+  const name = addon.hasFunction('bpf_rdonly_cast') ? 'belay' : 'belay-6.1';
+  return readFileSync(new URL(`build/${name}.bpf.o`, root));
 }

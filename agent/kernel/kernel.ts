@@ -100,7 +100,7 @@ export class Kernel {
     this.#remains = pins?.remains ?? [];
     if (pins?.before !== undefined) this.#previous = new Previous(addon, pins.before);
     if (pin !== undefined) mkdirSync(pin, { recursive: true, mode: 0o700 });
-    const object = readObject();
+    const object = readObject(addon);
     const foldWindow = options.foldWindowNs ?? 1_000_000_000n;
     // what else they depend on is the kernel's
     const made = createHash('sha256').update(`${this.attachment} ${foldWindow} `).update(object);
@@ -116,7 +116,6 @@ export class Kernel {
       this.adopted = adopted;
       if (!adopted) {
         this.#native.setGlobals({
-          has_rdonly_cast: addon.hasFunction('bpf_rdonly_cast'),
           setattr_has_idmap: addon.hookParameters('inode_setattr', this.attachment) === 3,
           through_security: this.attachment === 'fmod_ret',
           fold_window: foldWindow,

@@ -56,7 +56,7 @@ describe('what the image holds', { timeout: SLOW_MS }, () => {
         import { readdirSync } from "node:fs";
         for (const file of readdirSync("/opt/dist/bin"))
           if (file !== "main.js") await import("/opt/dist/bin/" + file);
-      '; /opt/dist/bin/main.js probe > /dev/null; test -s /opt/build/belay.bpf.o`,
+      '; /opt/dist/bin/main.js probe > /dev/null; test -s /opt/build/belay.bpf.o -a -s /opt/build/belay-6.1.bpf.o`,
       );
       expect(stderr).toBe('');
     },
