@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstring>
@@ -268,20 +269,19 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
   }
 
   // Takes all programs as an agent before this one loaded them, if it made them from the same and for the maps that are
-  // pinned now: verifying them takes most of an agent's start. What an agent left that ended before all were pinned, or
-  // a reader of its pins could not have, is loaded anew.
+  // pinned now: verifying them takes most of an agent's start. What an agent left that ended before all were pinned is
+  // loaded anew.
   bool adopt_programs() {
     std::set<uint32_t> maps;
     bpf_map *m;
     bpf_object__for_each_map(m, object_) {
-      if (bpf_map__is_internal(m) || !bpf_map__autocreate(m)) continue;
+      if (!bpf_map__autocreate(m)) continue;
       bpf_map_info info = {};
       __u32 size = sizeof info;
-      Descriptor pinned{bpf_obj_get(bpf_map__pin_path(m))};
+      Descriptor pinned{bpf_obj_get(bpf_map__is_internal(m) ? place_of_variables(m).c_str() : bpf_map__pin_path(m))};
       if (pinned.fd < 0 || bpf_obj_get_info_by_fd(pinned.fd, &info, &size)) return false;
       maps.insert(info.id);
     }
-    std::map<std::string, uint32_t> own;
     bpf_program *program;
     bool all = true;
     bpf_object__for_each_program(program, object_) {
@@ -289,36 +289,33 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       std::string name = bpf_program__name(program);
       int fd = bpf_obj_get((pin_ + "/" + programs_ + name).c_str());
       if (fd >= 0) adopted_[name] = fd;
-      all = all && fd >= 0 && uses_only(fd, maps, own);
+      all = all && fd >= 0 && uses_only(fd, maps);
     }
-    if (all) {
-      for (auto &[name, fd] : adopted_)
-        bpf_program__set_autoload(bpf_object__find_program_by_name(object_, name.c_str()), false);
-    } else {
-      for (auto &[name, fd] : adopted_) ::close(fd);
-      adopted_.clear();
+    bpf_object__for_each_map(m, object_) {
+      if (!all || bpf_map__is_internal(m) || !bpf_map__autocreate(m)) continue;
+      Descriptor pinned{bpf_obj_get(bpf_map__pin_path(m))};
+      all = pinned.fd >= 0 && !bpf_map__reuse_fd(m, pinned.fd);
     }
-    return all;
+    if (all) return true;
+    for (auto &[name, fd] : adopted_) ::close(fd);
+    adopted_.clear();
+    return false;
   }
 
-  // Whether a program's maps are among these, but for those that its variables are in: by name, the same for all programs.
-  static bool uses_only(int program, const std::set<uint32_t> &maps, std::map<std::string, uint32_t> &own) {
+  static bool uses_only(int program, const std::set<uint32_t> &maps) {
     std::vector<uint32_t> ids(64);
     bpf_prog_info info = {};
     __u32 size = sizeof info;
     info.nr_map_ids = ids.size();
     info.map_ids = reinterpret_cast<uintptr_t>(ids.data());
     if (bpf_obj_get_info_by_fd(program, &info, &size) || info.nr_map_ids > ids.size()) return false;
-    ids.resize(info.nr_map_ids);
-    for (auto id : ids) {
-      if (maps.count(id)) continue;
-      bpf_map_info map = {};
-      size = sizeof map;
-      Descriptor other{bpf_map_get_fd_by_id(id)};
-      if (other.fd < 0 || bpf_obj_get_info_by_fd(other.fd, &map, &size) || !strchr(map.name, '.')) return false;
-      if (own.emplace(map.name, id).first->second != id) return false;
-    }
-    return true;
+    return std::all_of(ids.begin(), ids.begin() + info.nr_map_ids, [&](uint32_t id) { return maps.count(id) > 0; });
+  }
+
+  // Where a map is pinned that libbpf made for variables: with the programs, whose own it is. It is called belay.bss, and
+  // a bpffs has no dots in names.
+  std::string place_of_variables(const bpf_map *m) {
+    return pin_ + "/" + programs_ + "variables_" + (strrchr(bpf_map__name(m), '.') + 1);
   }
 
   // -1 = it is not loaded
@@ -327,7 +324,7 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     return found == adopted_.end() ? bpf_program__fd(program) : found->second;
   }
 
-  // load(): the programs that were not adopted
+  // load(): where they were not adopted
   Napi::Value load(const Napi::CallbackInfo &info) {
     auto env = info.Env();
     messages().clear();
@@ -346,10 +343,13 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       fail(env, "cannot load program " + failed, error, failed.c_str(), text.substr(0, end));
     }
     if (pin_.empty()) return env.Undefined();
+    bpf_map *m;
+    bpf_object__for_each_map(m, object_)
+      if (bpf_map__is_internal(m)) pin(env, bpf_map__fd(m), place_of_variables(m));
     bpf_object__for_each_program(program, object_) {
       // those of an upgrade read maps of the programs before
       if (bpf_program__fd(program) < 0 || !strncmp(bpf_program__name(program), "carry", 5)) continue;
-      pin(env, bpf_program__fd(program), programs_ + bpf_program__name(program), bpf_program__name(program));
+      pin(env, bpf_program__fd(program), pin_ + "/" + programs_ + bpf_program__name(program));
     }
     return env.Undefined();
   }
@@ -377,15 +377,15 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
   // A descriptor of the link that calls a program: the pinned one, if it is this program's.
   int link_to(Napi::Env env, const bpf_program *program, int target) {
     const char *name = bpf_program__name(program);
-    auto place = std::string("link_") + name;
+    auto place = pin_ + "/link_" + name;
     if (!pin_.empty()) {
-      int pinned = bpf_obj_get((pin_ + "/" + place).c_str());
+      int pinned = bpf_obj_get(place.c_str());
       if (pinned >= 0 && calls(pinned, fd_of(program))) return pinned;
       if (pinned >= 0) ::close(pinned);
     }
     int link = bpf_link_create(fd_of(program), target, bpf_program__expected_attach_type(program), nullptr);
     if (link < 0) fail(env, std::string("cannot attach program ") + name, errno, name);
-    if (!pin_.empty()) pin(env, link, place, name);
+    if (!pin_.empty()) pin(env, link, place);
     return link;
   }
 
@@ -398,12 +398,12 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
            !(calling.type == BPF_LINK_TYPE_CGROUP && calling.cgroup.cgroup_id == 0);
   }
 
-  void pin(Napi::Env env, int fd, const std::string &name, const char *program) {
-    std::string place = pin_ + "/" + name, fresh = place + "_new";
+  void pin(Napi::Env env, int fd, const std::string &place) {
+    auto fresh = place + "_new";
     unlink(fresh.c_str());
     int error = bpf_obj_pin(fd, fresh.c_str());
-    if (error) fail(env, "cannot pin " + fresh, error, program);
-    if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno, program);
+    if (error) fail(env, "cannot pin " + fresh, error);
+    if (rename(fresh.c_str(), place.c_str())) fail(env, "cannot pin " + place, errno);
   }
 
   // detached(): string[]; what the kernel says of programs that were attached and are not any more, or whose pin is not

@@ -19,7 +19,7 @@ export type Attachment = 'lsm' | 'fmod_ret';
 export interface NativeKernel {
   setGlobals(values: Readonly<Record<string, number | bigint | boolean | Uint8Array>>): void;
   /**
-   * Before `load`; constants are set after it, and not where the programs were adopted.
+   * Before constants are set and `load`, which is not called where the programs were adopted.
    * @param options.pin directory on a bpffs where links, maps and programs stay
    * @param options.identity of what the programs are made from
    * @returns absent: the programs left out because the kernel lacks their hook; adopted: whether all others are as an agent

@@ -122,8 +122,8 @@ export class Kernel {
           ...symbolAddresses(),
           ...this.#previous?.globals,
         });
+        this.#native.load();
       }
-      this.#native.load();
       this.#missed = this.#sumMissed();
       this.#workloads = new Uint8Array(this.#native.memory('workloads'));
       this.#settings = new DataView(this.#native.memory('settings'));

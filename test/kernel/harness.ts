@@ -157,6 +157,8 @@ export interface BelayOptions {
   readonly folder?: string;
   /** Another build of the program than this one's. */
   readonly main?: string;
+  /** A program that it is run by, with arguments. */
+  readonly by?: readonly string[];
 }
 
 /** `belay agent`, as people run it. */
@@ -183,9 +185,11 @@ export class Belay {
     mkdirSync(this.policyFolder, { recursive: true });
     for (const [name, text] of Object.entries(options.policies ?? {})) this.write(name, text);
     this.writeWorkloads(options.workloads);
+    const [program, ...args] = [...(options.by ?? []), process.execPath];
     this.#child = spawn(
-      process.execPath,
+      program,
       [
+        ...args,
         options.main ?? join(PROJECT, 'dist/bin/main.js'),
         ...['agent', '--policies', this.policyFolder, '--workloads', join(this.folder, 'workloads.yaml')],
         ...['--output', this.#output, '--ready-file', join(this.folder, 'ready')],
