@@ -233,21 +233,20 @@ describe.skipIf(clusterPrograms() === undefined)('a cluster in a storm', () => {
     const all = Array.from({ length: POLICIES }, (_, i) =>
       denies(`p-${i}`, `crowd-${i % NAMESPACES}`, `/etc/belay-${i}/secret`),
     );
+    const ends = [0, NAMESPACES - 1];
     for (let i = 0; i < NAMESPACES; i++) {
-      await cluster.core.createNamespace({ body: { metadata: { name: `crowd-${i}` } } });
+      const name = `crowd-${i}`;
+      if (!ends.includes(i)) await cluster.core.createNamespace({ body: { metadata: { name } } });
     }
     await Promise.all(
-      [0, NAMESPACES - 1].map(async (i) => {
+      ends.map(async (i) => {
         const namespace = `crowd-${i}`;
-        await eventually('pods can be made', async () => {
-          await cluster.core.readNamespacedServiceAccount({ namespace, name: 'default' });
-          return true;
-        });
+        await cluster.namespace(namespace);
         await cluster.pod('crowded', { namespace });
       }),
     );
     for (let i = 0; i < POLICIES; i += 50) await Promise.all(all.slice(i, i + 50).map((each) => apply(each)));
-    const wanted = new Set([0, NAMESPACES - 1]);
+    const wanted = new Set(ends);
     await eventually(
       'all are known, and those that reach a pod here are told to be in force',
       async () => {
