@@ -156,7 +156,7 @@ $(program): $(abi) tsconfig.json tsconfig.build.json package-lock.json $(shell f
 	@echo "tsc        dist/"
 	@$(tsc) -p tsconfig.build.json
 	@rm -rf dist/bin
-	@$(bundle) dist/cli/main.js --dir dist/bin > build/rolldown.log
+	@$(bundle) dist/cli/main.js --dir dist/bin > build/rolldown.log || { cat build/rolldown.log >&2; exit 1; }
 	@chmod +x dist/bin/main.js
 	@touch $@
 

@@ -421,7 +421,8 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
       if (pin_.empty()) return;
       Descriptor there{bpf_obj_get((pin_ + "/link_" + name).c_str())};
       size = sizeof pinned;
-      if (there.fd < 0 || bpf_obj_get_info_by_fd(there.fd, &pinned, &size) || pinned.id != now.id) found.Set(found.Length(), name + " (its pin is gone)");
+      if (there.fd < 0 || bpf_obj_get_info_by_fd(there.fd, &pinned, &size) || pinned.id != now.id)
+        found.Set(found.Length(), name + " (its pin is gone)");
     };
     for (auto &[name, link] : links_) look(name, link);
     for (auto &[name, link] : on_demand_) look(name, link);

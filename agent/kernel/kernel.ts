@@ -79,8 +79,6 @@ export class Kernel {
   readonly attachment: Attachment;
   /** Programs that this kernel has no hook for. */
   readonly absent: readonly string[];
-  /** The programs are those that an agent before this one loaded. */
-  readonly adopted: boolean;
   /** What an agent before this one left in force, and is not, since it can be no tables. */
   readonly unadopted: readonly string[];
 
@@ -113,7 +111,6 @@ export class Kernel {
         previous: this.#previous?.maps,
       });
       this.absent = absent;
-      this.adopted = adopted;
       if (!adopted) {
         this.#native.setGlobals({
           setattr_has_idmap: addon.hookParameters('inode_setattr', this.attachment) === 3,
