@@ -68,7 +68,7 @@ test-evasion: build $(evade) ## every way around a policy that we know of, tried
 	@test/evasion/suite $(or $(KERNEL),$(KERNELS))
 
 test-stays: build ## kills, upgrades and a flood of an agent at work, in full numbers: hours (KERNEL=, default 6.12)
-	@test/vm/suite -t 40000 -e BELAY_KILLS=$(or $(KILLS),1000) -e BELAY_UPGRADES=$(or $(UPGRADES),100) \
+	@test/vm/suite -t 40000 -m 6144 -e BELAY_KILLS=$(or $(KILLS),1000) -e BELAY_UPGRADES=$(or $(UPGRADES),100) \
 	  -e BELAY_FLOOD=$(or $(FLOOD),10000000) $(or $(KERNEL),6.12) -- stays
 
 chaos: build ## minutes of random trouble for an agent at work (BELAY_CHAOS_SEED= BELAY_CHAOS_SECONDS= KERNEL=, default 6.12)

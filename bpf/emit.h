@@ -234,23 +234,30 @@ static __always_inline u32 describe(struct scratch *s, struct event *e, struct s
 }
 
 /*
- * Whether the workload gets so many bytes more of the denials' ring: what it holds may not come to more than what is
- * then free, so that there is room for others' however fast one's come. It holds no more than what it put in since it last
- * held nothing, and no more than there is.
+ * Whether the workload gets so many bytes more of the denials' ring: no more than the agent reads in a moment, for others'
+ * wait behind it, and no more than is then free, so that there is room however many do the same. What it holds is known
+ * to within what comes while a record waits. Two processors at once make the share a little larger.
  */
 static __always_inline bool take_share(struct workload *w, u32 size)
 {
+	struct settings *set = get_settings();
+	u32 most = set && set->denials_share ? set->denials_share : DENIALS_SHARE;
 	u64 read = bpf_ringbuf_query(&denials, BPF_RB_CONS_POS);
 	u64 waiting = bpf_ringbuf_query(&denials, BPF_RB_AVAIL_DATA);
+	u64 held;
 
-	if (read >= w->held_until)
-		w->held = 0;
-	else if (w->held > waiting)
-		w->held = waiting;
-	if (w->held + waiting + 2 * size > DENIALS_BYTES)
+	if (read >= w->held_mark) {
+		w->held_before = w->held_behind;
+		w->held_behind = 0;
+		w->held_mark = read + waiting;
+	}
+	held = (u64)w->held_before + w->held_behind;
+	if (held > waiting)
+		held = waiting;
+	held += size;
+	if (held > most || held + waiting + size > DENIALS_BYTES)
 		return false;
-	__sync_fetch_and_add(&w->held, size);
-	w->held_until = read + waiting + size;
+	__sync_fetch_and_add(&w->held_behind, size);
 	return true;
 }
 

@@ -183,8 +183,10 @@ struct workload {
 	unsigned long long lost[4]; /* by enum ring: events that did not fit */
 	unsigned long long told[4]; /* how many of lost have been told; the agent's */
 	unsigned long long telling[4]; /* up to which of lost it is telling, where that is more than told; the agent's */
-	unsigned long long held; /* bytes of the denials' ring, at most */
-	unsigned long long held_until; /* where in the ring the last of them end */
+	/* bytes of the denials' ring that it put behind a mark, and before it: those are gone once the reader is there */
+	unsigned int held_behind;
+	unsigned int held_before;
+	unsigned long long held_mark;
 	unsigned int round; /* of the last look at all tasks that met one of its */
 	unsigned int visible; /* enum visible; no verdict looks at it */
 	unsigned long long spent; /* bytes of telemetry in the second that began at spent_since */
@@ -211,6 +213,7 @@ struct settings {
 	unsigned long long agent_pod; /* id of the cgroup above its own, if it runs in a pod; that stays */
 	unsigned long long pins_inode; /* of the directory of its pins; 0 = there are none */
 	unsigned int pins_device; /* as the kernel writes it: major << 20 | minor */
+	unsigned int denials_share; /* bytes of the denials' ring that a workload may hold; 0 = not known */
 };
 
 /* Rules that are in no policy. */

@@ -429,6 +429,8 @@ struct {
 } scratches SEC(".maps");
 
 #define DENIALS_BYTES (2 << 20)
+/* What a workload may hold of it while the agent's pace is not known. */
+#define DENIALS_SHARE (DENIALS_BYTES / 32)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

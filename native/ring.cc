@@ -17,8 +17,8 @@
 
 namespace {
 
-// Of each ring in a batch, and of each record at most: none has to wait for a flood in another.
-constexpr size_t kRingBytes = 512 << 10;
+// Of each ring in a batch, and a record more: none waits long for a flood in another, nor what was told for being written.
+constexpr size_t kRingBytes = 16 << 10;
 
 // A page with the consumer's position, one with the producer's, and the data twice, so that no record is cut.
 struct Ring {
@@ -27,6 +27,8 @@ struct Ring {
   uint64_t *consumer = nullptr;
   uint8_t *producer = nullptr;
   uint64_t next = 0;  // behind what the present batch holds
+  uint64_t busy_since = 0;  // ns: there has been something to read ever since; 0 = there was not
+  double pace = 0;  // bytes per second while there is always more, with all that the loop does meanwhile; 0 = not known
 
   uint64_t written() const { return __atomic_load_n(reinterpret_cast<uint64_t *>(producer), __ATOMIC_ACQUIRE); }
   uint64_t read() const { return __atomic_load_n(consumer, __ATOMIC_RELAXED); }
@@ -38,7 +40,8 @@ class Rings : public Napi::ObjectWrap<Rings> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Rings",
                        {InstanceMethod<&Rings::close>("close"), InstanceMethod<&Rings::drain>("drain"),
-                        InstanceMethod<&Rings::ids>("ids"), InstanceMethod<&Rings::positions>("positions")});
+                        InstanceMethod<&Rings::ids>("ids"), InstanceMethod<&Rings::pace>("pace"),
+                        InstanceMethod<&Rings::positions>("positions")});
   }
 
   // new Rings(fds: number[], onBatch: (batch: Buffer) => void)
@@ -152,8 +155,16 @@ class Rings : public Napi::ObjectWrap<Rings> {
       }
       delivering_ = false;
     }
-    for (auto &ring : rings_)
-      if (ring.next > ring.read()) __atomic_store_n(ring.consumer, ring.next, __ATOMIC_SEQ_CST);
+    uint64_t now = uv_hrtime();
+    for (auto &ring : rings_) {
+      uint64_t bytes = ring.next - ring.read();
+      if (bytes) __atomic_store_n(ring.consumer, ring.next, __ATOMIC_SEQ_CST);
+      if (bytes && ring.busy_since) {
+        double pace = bytes * 1e9 / (now - ring.busy_since);
+        ring.pace = ring.pace ? (3 * ring.pace + pace) / 4 : pace;
+      }
+      ring.busy_since = ring.written() > ring.next ? now : 0;
+    }
   }
 
   // One batch each time the loop comes round, so that a flood leaves turns to others: what is left keeps the
@@ -191,6 +202,12 @@ class Rings : public Napi::ObjectWrap<Rings> {
     auto all = Napi::Array::New(info.Env());
     for (auto &ring : rings_) all.Set(all.Length(), ring.id);
     return all;
+  }
+
+  // pace(ring: number): number, bytes per second; 0 = it has not been busy yet
+  Napi::Value pace(const Napi::CallbackInfo &info) {
+    uint32_t ring = info[0].As<Napi::Number>().Uint32Value();
+    return Napi::Number::New(info.Env(), ring < rings_.size() ? rings_[ring].pace : 0);
   }
 
   // positions(): [read, written][], as the programs see them

@@ -1,6 +1,6 @@
 // Adds up Vitest's JSON reports: node test/summary.mjs [--also-failed N] FOLDER
 // Prints what failed, a line for each report, and `N passed, M failed` at the end; exits 1 if anything failed.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
 
@@ -17,13 +17,20 @@ function why({ failureMessages = [] }) {
   return lines.slice(0, 12).map((line) => `\n    ${line.slice(0, 200)}`).join('');
 }
 
+/** The last lines of what a run said that left no report. */
+function lastWords(file) {
+  const log = file.replace(/json$/, 'log');
+  const lines = existsSync(log) ? stripVTControlCharacters(readFileSync(log, 'utf8')).trimEnd().split('\n') : [];
+  return lines.slice(-12).map((line) => `\n    ${line.slice(0, 200)}`).join('');
+}
+
 /** A report that cannot be read is a run that died: it counts as one failure. */
 function count(file) {
   let report;
   try {
     report = JSON.parse(readFileSync(file, 'utf8'));
   } catch {
-    return { passed: 0, failed: 1, skipped: 0, failures: ['(the run ended without a report)'] };
+    return { passed: 0, failed: 1, skipped: 0, failures: [`(the run ended without a report)${lastWords(file)}`] };
   }
   const tests = report.testResults.flatMap((suite) => suite.assertionResults);
   const failures = tests.filter((test) => test.status === 'failed').map((test) => `${test.fullName}${why(test)}`);

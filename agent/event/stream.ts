@@ -182,7 +182,9 @@ export class EventStream {
   }
 
   #context({ id, sequence }: Place): RecordContext {
-    return { ...this.#origin, bootTime: this.#kernel.bootTime, id, sequence };
+    // no copy of the origin with more to it: see record() in make-record.ts
+    const { node, cluster } = this.#origin;
+    return { node, cluster, bootTime: this.#kernel.bootTime, id, sequence };
   }
 
   /** A map of this start of the node, which no other ever is. */

@@ -31,6 +31,10 @@ const HASHES = ['cgroups', 'cgroup_paths', 'pods', 'containers', 'originals', 'r
 /** Mount namespaces that are kept in mind before it is asked which are gone. */
 const FORGOTTEN_LATER = 16;
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
+/** What a workload has in the denials' ring is read in so long, so that others' wait no longer behind it. */
+const DENIALS_WAIT_S = 0.15;
+/** Bytes: of a few records, however slowly they are read. */
+const DENIALS_SHARE_LEAST = 16 << 10;
 /** Where events are lost: the rings, and LOST_TO_OTHERS. */
 const LOSSES = [...RINGS.keys(), enums.ring.LOST_TO_OTHERS];
 
@@ -427,10 +431,20 @@ export class Kernel {
   read(onBatch: TakeBatch): void {
     const rings = new this.#addon.Rings(
       RINGS.map((ring) => this.#native.fd(ring)),
-      (batch) => onBatch(batch, ids),
+      (batch) => {
+        this.#shareDenials(rings.pace(enums.ring.RING_DENIALS));
+        onBatch(batch, ids);
+      },
     );
     const ids = rings.ids();
     this.#rings = rings;
+  }
+
+  /** @param pace at which the denials' ring is read, bytes per second; 0 = not known */
+  #shareDenials(pace: number): void {
+    if (pace === 0) return;
+    const share = Math.min(Math.max(pace * DENIALS_WAIT_S, DENIALS_SHARE_LEAST), 2 ** 31);
+    this.#settings.setUint32(S.denials_share.offset, share, true);
   }
 
   /** Takes what is there, and ends what `read` began. */

@@ -12,8 +12,8 @@ const SAMPLES = 20;
 /** As many as a node has room for; with fewer the figures of memory and processor are of those. */
 const PODS = Number(process.env.BELAY_CLUSTER_PODS ?? 110);
 const IDLE_S = 120;
-/** A network of its own takes a pod long to get, and is nothing to the agent. */
-const HOST_NETWORK = { hostNetwork: true, dnsPolicy: 'Default' };
+/** A network of its own takes a pod long to get, and is nothing to the agent. An emulated node may fail to start one at once. */
+const HOST_NETWORK = { hostNetwork: true, dnsPolicy: 'Default', restartPolicy: 'Always' };
 /** A fixed piece of work; prints the milliseconds of processor that it took. */
 const WORK = 'let x=1;for(let i=0;i<3e8;i++)x=(x*31+i)|0;console.log(process.cpuUsage().user/1000,x)';
 

@@ -1,11 +1,15 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -167,7 +171,7 @@ export class Belay {
   readonly policyFolder: string;
   readonly #output: string;
   readonly #child: ChildProcess;
-  readonly #records: BelayRecord[] = [];
+  #records: BelayRecord[] = [];
   readonly #log: LogLine[] = [];
   #stderr = '';
   #read = 0;
@@ -291,12 +295,21 @@ export class Belay {
   /** Every record so far. */
   records(): readonly BelayRecord[] {
     if (!existsSync(this.#output)) return this.#records;
-    const bytes = readFileSync(this.#output).subarray(this.#read);
-    this.#read += bytes.length;
+    const fd = openSync(this.#output, 'r');
+    const bytes = Buffer.alloc(fstatSync(fd).size - this.#read);
+    this.#read += readSync(fd, bytes, 0, bytes.length, this.#read);
+    closeSync(fd);
     const lines = (this.#rest + bytes.toString('utf8')).split('\n');
     this.#rest = lines.pop() ?? '';
     for (const line of lines) this.#records.push(JSON.parse(line));
     return this.#records;
+  }
+
+  /** What has come since the last call, and is then forgotten: there may be too much to keep. */
+  take(): readonly BelayRecord[] {
+    const records = this.records();
+    this.#records = [];
+    return records;
   }
 
   alerts(wanted: (alert: AlertRecord) => boolean = () => true, from = 0): AlertRecord[] {
