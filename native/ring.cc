@@ -27,8 +27,9 @@ struct Ring {
   uint64_t *consumer = nullptr;
   uint8_t *producer = nullptr;
   uint64_t next = 0;  // behind what the present batch holds
+  bool full = false;  // the batch holds as much of it as any may
   uint64_t busy_since = 0;  // ns: there has been something to read ever since; 0 = there was not
-  double pace = 0;  // bytes per second while there is always more, with all that the loop does meanwhile; 0 = not known
+  double pace = 0;  // bytes per second, of full batches and all that the loop does between them; 0 = not known
 
   uint64_t written() const { return __atomic_load_n(reinterpret_cast<uint64_t *>(producer), __ATOMIC_ACQUIRE); }
   uint64_t read() const { return __atomic_load_n(consumer, __ATOMIC_RELAXED); }
@@ -118,7 +119,8 @@ class Rings : public Napi::ObjectWrap<Rings> {
     auto &ring = rings_[index];
     const uint8_t *data = ring.producer + page();
     ring.next = ring.read();
-    for (size_t most = batch_.size() + kRingBytes; batch_.size() < most && ring.next < ring.written();) {
+    size_t most = batch_.size() + kRingBytes;
+    while (batch_.size() < most && ring.next < ring.written()) {
       auto *record = data + (ring.next & (ring.size - 1));
       uint32_t length = __atomic_load_n(reinterpret_cast<const uint32_t *>(record), __ATOMIC_ACQUIRE);
       if (length & BPF_RINGBUF_BUSY_BIT) break;
@@ -135,6 +137,7 @@ class Rings : public Napi::ObjectWrap<Rings> {
       }
       ring.next += BPF_RINGBUF_HDR_SZ + padded;
     }
+    ring.full = batch_.size() >= most;
   }
 
   // Gives JavaScript a batch, and lets the programs have its room if that has taken it.
@@ -159,7 +162,7 @@ class Rings : public Napi::ObjectWrap<Rings> {
     for (auto &ring : rings_) {
       uint64_t bytes = ring.next - ring.read();
       if (bytes) __atomic_store_n(ring.consumer, ring.next, __ATOMIC_SEQ_CST);
-      if (bytes && ring.busy_since) {
+      if (ring.full && ring.busy_since) {
         double pace = bytes * 1e9 / (now - ring.busy_since);
         ring.pace = ring.pace ? (3 * ring.pace + pace) / 4 : pace;
       }
@@ -204,7 +207,7 @@ class Rings : public Napi::ObjectWrap<Rings> {
     return all;
   }
 
-  // pace(ring: number): number, bytes per second; 0 = it has not been busy yet
+  // pace(ring: number): number, bytes per second; 0 = there have not been two full batches on end
   Napi::Value pace(const Napi::CallbackInfo &info) {
     uint32_t ring = info[0].As<Napi::Number>().Uint32Value();
     return Napi::Number::New(info.Env(), ring < rings_.size() ? rings_[ring].pace : 0);

@@ -69,8 +69,8 @@ export interface NativeRings {
   /** How far each has been read and written, bytes since it was made. */
   positions(): [read: number, written: number][];
   /**
-   * How fast one is read while there is always more in it, with all that the event loop does meanwhile, bytes per second;
-   * 0 = that has not been seen.
+   * How fast one was last read while there was always more in it, with all that the event loop does meanwhile, bytes per
+   * second; 0 = that has not been seen.
    */
   pace(ring: number): number;
   drain(): void;
