@@ -18,7 +18,7 @@
 namespace {
 
 // Of each ring in a batch, and a record more: none waits long for a flood in another, nor what was told for being written.
-constexpr size_t kRingBytes = 16 << 10;
+constexpr size_t kRingBytes = 8 << 10;
 
 // A page with the consumer's position, one with the producer's, and the data twice, so that no record is cut.
 struct Ring {

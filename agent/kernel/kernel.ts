@@ -32,9 +32,9 @@ const HASHES = ['cgroups', 'cgroup_paths', 'pods', 'containers', 'originals', 'r
 const FORGOTTEN_LATER = 16;
 const RINGS = ['denials', 'matches', 'telemetry_ring'] as const;
 /** What a workload has in the denials' ring is read in so long, so that others' wait no longer behind it. */
-const DENIALS_WAIT_S = 0.15;
+const DENIALS_WAIT_S = 0.08;
 /** Bytes: of two batches (native/ring.cc), however slowly they are read, for the pace is known by full ones. */
-const DENIALS_SHARE_LEAST = 32 << 10;
+const DENIALS_SHARE_LEAST = 16 << 10;
 /** Where events are lost: the rings, and LOST_TO_OTHERS. */
 const LOSSES = [...RINGS.keys(), enums.ring.LOST_TO_OTHERS];
 
