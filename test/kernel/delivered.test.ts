@@ -81,14 +81,6 @@ function told(sink: string, pod: string): { alerts: number; counted: number } {
   return { alerts, counted };
 }
 
-/** Bytes of the denials' ring that one workload may hold. */
-function denialsShare(): number {
-  const dump = execFileSync('bpftool', ['-j', 'map', 'dump', 'pinned', `${PIN}/v1/map_settings`], {
-    encoding: 'utf8',
-  });
-  return JSON.parse(dump)[0].formatted.value.denials_share;
-}
-
 const sum = ({ alerts, counted }: { alerts: number; counted: number }) => alerts + counted;
 
 /** Waits until a sink has, or counts, so many events of a workload. */
@@ -154,16 +146,14 @@ describe('what is denied', () => {
   }, async () => {
     const before = { loud: told('roomy', 'loud'), quiet: told('roomy', 'quiet') };
     belay.signal('SIGSTOP');
-    // by now the agent has been busy, and the programs know how much it reads in a moment
-    const share = denialsShare();
     await attempt(loud, 'many', 20_000);
     for (let i = 0; i < 5; i++) await attempt(quiet, 'same', 1);
     belay.signal('SIGCONT');
     await arrives('roomy', 'loud', sum(before.loud) + 20_000);
     await arrives('roomy', 'quiet', sum(before.quiet) + 5);
     const bytes = (told('roomy', 'loud').alerts - before.loud.alerts) * structs.event.size;
-    expect(bytes).toBeGreaterThan(0);
-    expect(bytes).toBeLessThanOrEqual(share);
+    // far less than there is room for: others' would wait behind it
+    expect(bytes).toBeLessThan(512 << 10);
     // the flood's did not all fit, and none of the other's was among those
     expect(told('roomy', 'loud').counted - before.loud.counted).toBeGreaterThan(5000);
     expect(told('roomy', 'quiet').counted).toBe(before.quiet.counted);
