@@ -187,6 +187,7 @@ struct workload {
 	unsigned int held_behind;
 	unsigned int held_before;
 	unsigned long long held_mark;
+	unsigned long long held_last; /* where its last record ends: it holds nothing once the reader is there */
 	unsigned int round; /* of the last look at all tasks that met one of its */
 	unsigned int visible; /* enum visible; no verdict looks at it */
 	unsigned long long spent; /* bytes of telemetry in the second that began at spent_since */
