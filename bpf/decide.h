@@ -303,9 +303,13 @@ enum standing { STANDING_NAMED, STANDING_UNNAMED, STANDING_IN_LAYER, STANDING_IG
 static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentry, u32 decide)
 {
 	if (mount && (u64)PEEK(mount, mount, mnt_ns) > (u64)-4096) {
-		if (!(PEEK(super_block, PEEK(mount, mount, mnt.mnt_sb), s_flags) & SB_KERNMOUNT))
+		u64 block = (u64)PEEK(mount, mount, mnt.mnt_sb);
+
+		if (!(PEEK(super_block, block, s_flags) & SB_KERNMOUNT))
 			return STANDING_IN_LAYER;
-		return S_ISREG(PEEK(inode, inode, i_mode)) ? STANDING_UNNAMED : STANDING_IGNORED;
+		/* event descriptors and the like say that they are regular files since 6.16 */
+		return S_ISREG(PEEK(inode, inode, i_mode)) && PEEK(super_block, block, s_magic) != ANON_INODE_FS_MAGIC ?
+			       STANDING_UNNAMED : STANDING_IGNORED;
 	}
 	/* deleted: its old name says nothing of what would run; without a mount it is a layer's, whose name counts */
 	if (decide == DECIDE_EXEC && mount && !PEEK(dentry, dentry, d_hash.pprev) && dentry != mount_root(mount))

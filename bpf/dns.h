@@ -342,6 +342,19 @@ static __always_inline bool read_ipv6(struct __sk_buff *skb, struct headers *h)
 	return !x.failed;
 }
 
+/* Memory of a process's, or a file's, is sent as it is: it may change between this look at it and the next. Of TCP's packets that is
+ * noted; UDP copies to where the headers are, but for messages in several pieces, which nobody asks in. */
+static __always_inline bool may_change(struct __sk_buff *skb, u8 protocol)
+{
+	struct sk_buff *packet = (void *)skb;
+	struct skb_shared_info *shared;
+
+	if (protocol == IPPROTO_UDP)
+		return (u64)skb->data_end - (u64)skb->data < skb->len;
+	shared = (void *)BPF_CORE_READ(packet, head) + BPF_CORE_READ(packet, end);
+	return BPF_CORE_READ(shared, flags) != 0;
+}
+
 /* Whether a packet may carry queries. Global, so that its many ways are verified apart from what follows. */
 __noinline int may_carry(struct __sk_buff *skb, struct headers *h)
 {
@@ -359,7 +372,7 @@ __noinline int may_carry(struct __sk_buff *skb, struct headers *h)
 			return false;
 		h->payload = h->transport + sizeof(udp);
 		/* many datagrams in one, for the device to cut: nobody asks so */
-		h->broken = skb->gso_size != 0;
+		h->broken = skb->gso_size != 0 || may_change(skb, IPPROTO_UDP);
 		return true;
 	}
 	if (h->protocol != IPPROTO_TCP || bpf_skb_load_bytes(skb, h->transport, &tcp, sizeof(tcp)) ||
@@ -368,6 +381,8 @@ __noinline int may_carry(struct __sk_buff *skb, struct headers *h)
 	h->payload = h->transport + (tcp.doff >> 4) * 4;
 	h->seq = bpf_ntohl(tcp.seq);
 	h->syn = tcp.flags & TCP_FLAG_SYN;
+	/* a byte that is urgent comes to the reader beside the others */
+	h->broken = tcp.flags & TCP_FLAG_URG || may_change(skb, IPPROTO_TCP);
 	return true;
 }
 
@@ -399,6 +414,9 @@ int query_leaves(struct __sk_buff *skb)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return BPF_PASS;
+	/* a segment in a connection that is another socket's, who knows where */
+	if (h.protocol == IPPROTO_TCP && sk->type == SOCK_RAW)
+		h.broken = 1;
 	who = bpf_sk_storage_get(&senders, sk, 0, 0);
 	workload = owner_of(skb, who);
 	if (!workload || !find_tables(&c, workload) || !is_active(&c, DOMAIN_DNS, DECIDE_OTHER))

@@ -365,11 +365,11 @@ int adopt(struct bpf_iter__task *ctx)
 		return 0;
 	if (!BPF_CORE_READ(ctx->meta, seq_num))
 		note_agent(set);
-	if (BPF_CORE_READ(task, tgid) == 1 && !host_root) {
+	if (BPF_CORE_READ(task, tgid) == 1 && !set->host_root) {
 		ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
 		if (ns) {
-			host_mounts = mounts_id(ns);
-			host_root = (u64)BPF_CORE_READ(task, fs, root.dentry);
+			set->host_mounts = mounts_id(ns);
+			set->host_root = (u64)BPF_CORE_READ(task, fs, root.dentry);
 		}
 	}
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
@@ -380,7 +380,8 @@ int adopt(struct bpf_iter__task *ctx)
 		b = bpf_map_lookup_elem(&cgroups, &cgroup);
 		if (b && b->workload != who->workload)
 			who->workload = b->workload;
-		if (is_in_agents_pod(set, task))
+		/* where it began, not where it has moved to */
+		if (cgroup == task_cgroup(task) && is_in_agents_pod(set, task))
 			who->flags |= SUBJECT_AGENT;
 		mark(set, who);
 		return 0;
@@ -397,12 +398,12 @@ int adopt(struct bpf_iter__task *ctx)
 		return 0;
 	m = real_mount(BPF_CORE_READ(exe, f_path.mnt));
 	exe_ns = BPF_CORE_READ(m, mnt_ns);
-	if (exe_ns != ns && exe_ns && (u64)exe_ns < (u64)-4096 && mounts_id(exe_ns) == host_mounts)
+	if (exe_ns != ns && exe_ns && (u64)exe_ns < (u64)-4096 && mounts_id(exe_ns) == set->host_mounts)
 		return 0;
 	/* Or it has not gone inside yet: its "/" is the node's, and by that no name would be the container's. It runs a copy
 	 * of itself (see bprm_creds_for_exec), or its own program where that is in no mount namespace of its own so far. */
-	if ((u64)BPF_CORE_READ(task, fs, root.dentry) == host_root &&
-	    (mounts_nowhere(m) || (mounts_id(ns) == host_mounts && is_containers(task))))
+	if ((u64)BPF_CORE_READ(task, fs, root.dentry) == set->host_root &&
+	    (mounts_nowhere(m) || (mounts_id(ns) == set->host_mounts && is_containers(task))))
 		return 0;
 	s = take_scratch();
 	if (!s)

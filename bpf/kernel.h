@@ -83,7 +83,8 @@ struct vfsmount { struct dentry *mnt_root; struct super_block *mnt_sb; };
 struct ns_common { unsigned int inum; };
 struct pid_namespace { struct ns_common ns; };
 struct net { struct ns_common ns; };
-struct user_namespace { struct ns_common ns; };
+struct user_namespace { struct ns_common ns; int level; };
+struct pt_regs { unsigned long bx, dx, orig_ax; };
 struct ns_common___new { u64 ns_id; };
 struct mount;
 struct mnt_namespace { struct ns_common ns; struct mount *root; };
@@ -194,7 +195,8 @@ struct inet_sock___bits { unsigned char hdrincl : 1; }; /* until then */
 struct socket { short type; struct sock *sk; };
 struct unix_sock { struct sock sk; struct path path; };
 struct request_sock { struct sock_common __req_common; };
-struct sk_buff { unsigned char *head; u16 network_header; u16 transport_header; u16 protocol; };
+struct sk_buff { unsigned char *head; unsigned int end; u16 network_header; u16 transport_header; u16 protocol; };
+struct skb_shared_info { u8 flags; };
 struct sockaddr { unsigned short sa_family; };
 struct msghdr {
 	void *msg_name;
@@ -224,6 +226,7 @@ enum kernel_load_data_id { LOADING_MODULE = 2, LOADING_KEXEC_IMAGE = 3, LOADING_
 struct sockaddr_in { u16 sin_family; __be16 sin_port; u32 sin_addr; };
 struct sockaddr_in6 { u16 sin6_family; __be16 sin6_port; u32 sin6_flowinfo; u8 sin6_addr[16]; };
 
+struct bpf_sock { u32 bound_dev_if, family, type, protocol; };
 struct __sk_buff {
 	u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority;
 	u32 ingress_ifindex, ifindex, tc_index, cb[5], hash, tc_classid, data, data_end, napi_id;
@@ -254,8 +257,11 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IP_FRAGMENT 0x3fff /* IP_MF | IP_OFFSET */
 #define IP6_FRAGMENT 0xfff9
 #define TCP_FLAG_SYN 2
+#define TCP_FLAG_URG 0x20
 
+#define BPF_LINK_UPDATE 29
 #define BPF_LINK_GET_FD_BY_ID 30
+#define BPF_LINK_DETACH 34
 
 #define EPERM 1
 #define ENOMEM 12
@@ -297,11 +303,14 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_SMC 256
 #define IPPROTO_MPTCP 262
 #define MSG_FASTOPEN 0x20000000
+#define SOL_RAW 255
+#define IP_HDRINCL 3
 #define IP_OPTIONS 4
 #define IP_RETOPTS 7
 #define IPV6_2292RTHDR 5
 #define IPV6_2292PKTOPTIONS 6
 #define IPV6_FLOWLABEL_MGR 32
+#define IPV6_HDRINCL 36
 #define IPV6_RTHDR 57
 
 #define FS_IOC_SETFLAGS 0x40086602
@@ -336,9 +345,11 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define SECURITYFS_MAGIC 0x73636673
 #define EFIVARFS_MAGIC 0xde5e81e4
 #define BPF_FS_MAGIC 0xcafe4a11
+#define ANON_INODE_FS_MAGIC 0x09041934
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define MEM_MAJOR 1
+#define SCSI_GENERIC_MAJOR 21
 #define PTRACE_MODE_ATTACH 2
 #define PROT_READ 1
 #define PROT_WRITE 2
@@ -362,5 +373,6 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define PIDTYPE_TGID 1
 #define SIGNAL_GROUP_EXIT 4
 #define CAP_OPT_NOAUDIT 2
+#define CAP_BPF 39
 
 #endif

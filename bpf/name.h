@@ -346,7 +346,8 @@ static __noinline void name_once(struct scratch *s, u64 dentry, u64 mount)
 				return;
 		}
 		if (!mount) {
-			s->flags |= WALK_LOST;
+			if (!(s->flags & WALK_LONG))
+				s->flags |= WALK_LOST;
 			return;
 		}
 		s->off = NAME_MAX_BYTES;

@@ -38,7 +38,7 @@ static __always_inline bool may_ask(struct socket *sock, u16 port)
 }
 
 /* Fails closed: without memory nothing is sent. */
-static __noinline bool note_sender(struct caller *c, struct socket *sock)
+static __noinline bool note_sender(struct caller *c, struct socket *sock, bool connects)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct sock *sk = sock->sk;
@@ -55,6 +55,9 @@ static __noinline bool note_sender(struct caller *c, struct socket *sock)
 		count_failure(FAILURE_SENDER);
 		return false;
 	}
+	/* what was sent by a connection before this one says nothing of its numbers */
+	if (connects)
+		who->stream.started = 0;
 	if (who->tid == task->pid && who->subject.exec_id == c->subject->exec_id && who->subject.workload == c->subject->workload)
 		return true;
 	s = take_scratch();
@@ -82,17 +85,19 @@ int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int 
 	read_endpoint(&n.peer, address, length, AF_UNSPEC); /* AF_UNSPEC disconnects */
 	if (n.peer.unspecified && !resolve(&n.peer, sock->sk, 0) && judge_unaddressed(&c, &n))
 		ANSWER(true);
-	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
+	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock, true))
 		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
 }
 
-/* An option of a socket by which its packets go by way of another address. */
+/* An option of a socket by which its packets go by way of another address, or have their addresses written by the sender: that
+ * may be set between this program's look at a message and the kernel's. */
 static __always_inline bool routes_packets(int level, int option)
 {
-	return (level == IPPROTO_IP && option == IP_OPTIONS) ||
-	       (level == IPPROTO_IPV6 &&
-		(option == IPV6_RTHDR || option == IPV6_2292PKTOPTIONS || option == IPV6_FLOWLABEL_MGR));
+	return (level == IPPROTO_IP && (option == IP_OPTIONS || option == IP_HDRINCL)) ||
+	       (level == IPPROTO_IPV6 && (option == IPV6_RTHDR || option == IPV6_2292PKTOPTIONS ||
+					  option == IPV6_FLOWLABEL_MGR || option == IPV6_HDRINCL)) ||
+	       (level == SOL_RAW && option == IPV6_HDRINCL);
 }
 
 SEC("lsm/socket_setsockopt")
@@ -146,6 +151,25 @@ static __noinline bool is_routed(struct msghdr *msg)
 	return k.routes || k.left >= sizeof(struct cmsghdr);
 }
 
+#define SENDMMSG 307
+#define X32_BIT 0x40000000
+#define X32_SENDMMSG 538
+#define IA32_SENDMMSG 345
+#define IA32_SOCKETCALL 102
+#define SOCKETCALL_SENDMMSG 20
+
+/* Several messages by one call. Those to the same address as one before come to no hook, and their control data may send each
+ * elsewhere. No other call that sends has one of these numbers in any of the ways to call. */
+static __noinline bool sends_several(void)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	u64 call = BPF_CORE_READ(regs, orig_ax) & ~(u64)X32_BIT;
+
+	if (call == IA32_SOCKETCALL)
+		return (u32)BPF_CORE_READ(regs, bx) == SOCKETCALL_SENDMMSG;
+	return (call == SENDMMSG || call == X32_SENDMMSG || call == IA32_SENDMMSG) && (u32)BPF_CORE_READ(regs, dx) > 1;
+}
+
 /* sendto and its like, and TCP Fast Open, which connects without the connect hook. */
 SEC("lsm/socket_sendmsg")
 int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
@@ -156,7 +180,8 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	struct sock *sk = sock->sk;
 	u32 family;
 
-	if ((writes_addresses(sock) || (msg->msg_controllen && is_inet(sk) && is_routed(msg))) && find_caller(&c)) {
+	if ((writes_headers(sock) || (msg->msg_controllen && is_inet(sk) && is_routed(msg)) ||
+	     (address && is_inet(sk) && sends_several())) && find_caller(&c)) {
 		describe_socket(&n, sock);
 		if (judge_unaddressed(&c, &n))
 			ANSWER(true);
@@ -166,7 +191,7 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 		if (!sk || !may_ask(sock, bpf_ntohs(sk->__sk_common.skc_dport)) || !find_caller(&c) ||
 		    !is_active(&c, DOMAIN_DNS, DECIDE_OTHER))
 			return 0;
-		ANSWER(!note_sender(&c, sock));
+		ANSWER(!note_sender(&c, sock, false));
 	}
 	if (!find_caller(&c))
 		return 0;
@@ -174,7 +199,7 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	/* a connected TCP socket ignores the address */
 	if (n.kind == SOCKET_TCP && !(msg->msg_flags & MSG_FASTOPEN)) {
 		if (sk && may_ask(sock, bpf_ntohs(sk->__sk_common.skc_dport)) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER))
-			ANSWER(!note_sender(&c, sock));
+			ANSWER(!note_sender(&c, sock, false));
 		return 0;
 	}
 	family = BPF_CORE_READ(sock, sk, __sk_common.skc_family);
@@ -184,7 +209,7 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 			      family : AF_UNSPEC);
 	if (n.peer.unspecified && !resolve(&n.peer, sk, msg->msg_controllen != 0) && judge_unaddressed(&c, &n))
 		ANSWER(true);
-	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock))
+	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock, false))
 		ANSWER(true);
 	ANSWER(judge_in(&c, &n, DOMAIN_SOCKET) || judge_egress(&c, &n));
 }

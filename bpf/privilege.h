@@ -98,8 +98,9 @@ int BPF_PROG(bpf, int command)
 	struct caller c = {};
 	struct subject *who;
 
-	/* by a link that is had by its number, a program is detached, and an iterator read as if by the agent */
-	if (command == BPF_LINK_GET_FD_BY_ID) {
+	/* by a link that is had by its number, or by its pin, which no hook sees, a program is detached or replaced, and by the
+	 * number an iterator read as if by the agent */
+	if (command == BPF_LINK_GET_FD_BY_ID || command == BPF_LINK_DETACH || command == BPF_LINK_UPDATE) {
 		who = find_stranger(get_settings());
 		if (who)
 			ANSWER(PROTECT(who, OPERATION_BPF, ));
@@ -241,7 +242,7 @@ static __always_inline bool writes_memory(struct caller *c, struct file *file)
 	return IS_CALLED(name, "mem") && judge_preset(c, PRESET_ANONYMOUS_MAP, OPERATION_OPEN);
 }
 
-/* Disks, and the memory of the machine: /dev/mem, kmem and port. */
+/* Disks, by blocks or by SCSI commands, and the memory of the machine: /dev/mem, kmem and port. */
 static __always_inline bool is_raw_device(struct inode *inode, u32 mode)
 {
 	u32 device, minor;
@@ -252,7 +253,7 @@ static __always_inline bool is_raw_device(struct inode *inode, u32 mode)
 		return false;
 	device = BPF_CORE_READ(inode, i_rdev);
 	minor = device & 0xfffff;
-	return device >> 20 == MEM_MAJOR && (minor == 1 || minor == 2 || minor == 4);
+	return device >> 20 == SCSI_GENERIC_MAJOR || (device >> 20 == MEM_MAJOR && (minor == 1 || minor == 2 || minor == 4));
 }
 
 #define OPENS_KERNEL (1u << ESCAPE_KERNEL_INTERFACE | 1u << ESCAPE_DEVICE_NODE)

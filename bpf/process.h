@@ -6,6 +6,18 @@
 #include "drift.h"
 #include "identity.h"
 
+/* Where pods that are not known are refused, the next agent's would be: nobody is there to tell of it. So while there is
+ * no agent, one that may use bpf(2) as an agent does starts unjudged; that next agent takes it in, whoever it is. */
+static __always_inline bool may_be_next_agent(struct settings *set, struct task_struct *task, struct binding *b)
+{
+	u64 effective = 0;
+
+	if (set->agent || b->workload != set->unknown || BPF_CORE_READ(task, cred, user_ns, level))
+		return false;
+	BPF_CORE_READ_INTO(&effective, task, cred, cap_effective);
+	return effective & 1ull << CAP_BPF;
+}
+
 /* Once per exec, before anything else: brings in whoever execs in a workload's cgroup from outside. */
 SEC("lsm/bprm_creds_for_exec")
 int BPF_PROG(bprm_creds_for_exec, struct linux_binprm *bprm)
@@ -33,12 +45,14 @@ int BPF_PROG(bprm_creds_for_exec, struct linux_binprm *bprm)
 		return 0;
 	cgroup = bpf_get_current_cgroup_id();
 	b = bpf_map_lookup_elem(&cgroups, &cgroup);
-	if (!b || b->workload == (who ? who->workload : 0))
+	if (!set || !b || b->workload == (who ? who->workload : 0))
 		return 0;
 	/* The runtime copies itself to a memfd (or a detached mount) and execs that, still in the node's mount
 	 * namespace, before it goes inside: not the entrypoint yet. */
 	m = real_mount(bprm->file->f_path.mnt);
-	if (mounts_nowhere(m) && mounts_id(BPF_CORE_READ(task, nsproxy, mnt_ns)) == host_mounts)
+	if (mounts_nowhere(m) && mounts_id(BPF_CORE_READ(task, nsproxy, mnt_ns)) == set->host_mounts)
+		return 0;
+	if (!who && may_be_next_agent(set, task, b))
 		return 0;
 	s = take_scratch();
 	if (!s)
@@ -279,9 +293,12 @@ out:
 static __always_inline bool is_memory(struct path *path)
 {
 	u64 dentry = (u64)BPF_CORE_READ(path, dentry), inode = (u64)BPF_CORE_READ((struct dentry *)dentry, d_inode);
+	enum standing standing;
 
-	return !S_ISREG(PEEK(inode, inode, i_mode)) ||
-	       standing_of((u64)real_mount(BPF_CORE_READ(path, mnt)), inode, dentry, DECIDE_MAP) == STANDING_UNNAMED;
+	if (!S_ISREG(PEEK(inode, inode, i_mode)))
+		return true;
+	standing = standing_of((u64)real_mount(BPF_CORE_READ(path, mnt)), inode, dentry, DECIDE_MAP);
+	return standing == STANDING_UNNAMED || standing == STANDING_IGNORED;
 }
 
 SEC("lsm/mmap_file")

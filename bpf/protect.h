@@ -114,6 +114,12 @@ int BPF_PROG(task_setnice, struct task_struct *task, int nice)
 	ANSWER(protects_task(task, OPERATION_SCHEDULE));
 }
 
+SEC("lsm/task_setioprio")
+int BPF_PROG(task_setioprio, struct task_struct *task, int priority)
+{
+	ANSWER(protects_task(task, OPERATION_SCHEDULE));
+}
+
 SEC("lsm/task_movememory")
 int BPF_PROG(task_movememory, struct task_struct *task)
 {

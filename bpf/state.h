@@ -15,8 +15,6 @@
 #define ARENA_BYTES (32 << 20)
 
 /* Set by the agent before loading. */
-u64 host_mounts; /* id of the mount namespace of pid 1, see mounts_id; written by the first look at all tasks */
-u64 host_root; /* the directory that its first program calls "/" */
 /* the programs run on the functions of security/security.c, as fmod_ret, since BPF is no active security module. Storage
  * of inodes and sockets is out of their reach there. */
 const volatile bool through_security;

@@ -246,8 +246,15 @@ static __always_inline bool is_inet(struct sock *sk)
 	return sk && (sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6);
 }
 
-/* Packet sockets write all of a packet, raw ones with IP_HDRINCL all but the link's part. */
-static __always_inline bool writes_addresses(struct socket *sock)
+/* Protocols with ports. */
+static __always_inline bool has_ports(u32 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
+	       protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP;
+}
+
+/* Packet sockets write all of a packet, raw ones the ports, and with IP_HDRINCL all but the link's part. */
+static __always_inline bool writes_headers(struct socket *sock)
 {
 	struct sock *sk = sock->sk;
 	u32 family;
@@ -260,6 +267,8 @@ static __always_inline bool writes_addresses(struct socket *sock)
 		return true;
 	if (sock->type != SOCK_RAW || !is_inet(sk))
 		return false;
+	if (has_ports(BPF_CORE_READ(sk, sk_protocol)))
+		return true;
 	inet = (u64)sk;
 	if (bpf_core_field_exists(((struct inet_sock *)0)->inet_flags))
 		return BPF_CORE_READ((struct inet_sock *)inet, inet_flags) & 1 << INET_FLAGS_HDRINCL;

@@ -193,13 +193,15 @@ static struct msghdr message(struct address *to, struct iovec *part)
 	return (struct msghdr){ .msg_name = &to->any, .msg_namelen = to->length, .msg_iov = part, .msg_iovlen = 1 };
 }
 
-/* With one piece of control data. */
-static int controlled(int family, struct address to, int level, int type, const void *data, size_t length)
+/* With one piece of control data; second: in a call whose first message has none. */
+static int controlled(bool second, int family, struct address to, int level, int type, const void *data, size_t length)
 {
 	char control[256] __attribute__((aligned(8))) = {};
 	struct cmsghdr *c = (void *)control;
-	struct iovec part;
+	struct iovec part, plain = { "allowed\n", 8 };
 	struct msghdr m = message(&to, &part);
+	struct mmsghdr both[2] = { { m } };
+	int fd = TRY(socket(family, SOCK_DGRAM, 0));
 
 	m.msg_control = control;
 	m.msg_controllen = CMSG_SPACE(length);
@@ -207,18 +209,26 @@ static int controlled(int family, struct address to, int level, int type, const 
 	c->cmsg_type = type;
 	c->cmsg_len = CMSG_LEN(length);
 	memcpy(CMSG_DATA(c), data, length);
-	TRY(sendmsg(TRY(socket(family, SOCK_DGRAM, 0)), &m, 0));
+	both[0].msg_hdr.msg_iov = &plain;
+	both[1].msg_hdr = m;
+	if (second)
+		TRY(sendmmsg(fd, both, 2, 0));
+	else
+		TRY(sendmsg(fd, &m, 0));
 	usleep(30000);
 	return 0;
 }
 
 /* Nobody in particular is then who it is from. */
-static int udp_any_from_message(void)
+static int any_from_message(bool second)
 {
 	struct in_pktinfo from = { .ipi_spec_dst = FORBIDDEN.v4.sin_addr };
 
-	return controlled(AF_INET, v4("0.0.0.0", PORT), IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
+	return controlled(second, AF_INET, v4("0.0.0.0", PORT), IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
 }
+
+static int udp_any_from_message(void) { return any_from_message(false); }
+static int udp_any_from_second_message(void) { return any_from_message(true); }
 
 /* By way of the forbidden address to another. The witness sees the packet there. */
 #define BEYOND v6("fd00:bad::77", PORT)
@@ -253,12 +263,15 @@ static int routed(void)
 	return 0;
 }
 
-static int routed_message(void)
+static int routed_messages(bool second)
 {
 	struct mobile_route by = mobile_route();
 
-	return controlled(AF_INET6, BEYOND, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by);
+	return controlled(second, AF_INET6, BEYOND, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by);
 }
+
+static int routed_message(void) { return routed_messages(false); }
+static int routed_second_message(void) { return routed_messages(true); }
 
 /* As many sent with a packet, but in one option. */
 static int routed_old(void)
@@ -320,7 +333,8 @@ static int source_routed(void)
 	return 0;
 }
 
-static int source_routed_message(void) { return controlled(AF_INET, ALLOWED, IPPROTO_IP, IP_RETOPTS, source_route(), 8); }
+static int source_routed_message(void) { return controlled(false, AF_INET, ALLOWED, IPPROTO_IP, IP_RETOPTS, source_route(), 8); }
+static int source_routed_second_message(void) { return controlled(true, AF_INET, ALLOWED, IPPROTO_IP, IP_RETOPTS, source_route(), 8); }
 
 /* --- what begins as TCP, and what is no UDP --- */
 
@@ -553,6 +567,47 @@ static int raw_header(int protocol, bool connects)
 static int raw_header_sent(void) { return raw_header(IPPROTO_RAW, false); }
 static int raw_header_connected(void) { return raw_header(IPPROTO_RAW, true); }
 static int raw_header_of_udp(void) { return raw_header(IPPROTO_UDP, false); }
+
+/* A port in the packet, and another in the call, which the kernel ignores. */
+static int raw_port(void)
+{
+	unsigned char p[512];
+	size_t n = packet(p, false);
+	struct address to = v4("127.0.0.1", 9);
+	int fd = TRY(socket(AF_INET, SOCK_RAW, IPPROTO_UDP));
+
+	((struct udphdr *)(p + 20))->uh_dport = htons(LOCAL_PORT);
+	((struct udphdr *)(p + 20))->uh_sum = 0;
+	TRY(sendto(fd, p + 20, n - 20, 0, &to.any, to.length));
+	return 0;
+}
+
+/* With a header of its own, and without, in turns: what a program saw of it may be over when the kernel looks. */
+static int raw_header_raced(void)
+{
+	unsigned char p[512];
+	size_t n = packet(p, false);
+	struct address to = ALLOWED;
+	int fd = TRY(socket(AF_INET, SOCK_RAW, 253)), on = 1, off = 0, sent = 0;
+	pid_t other;
+
+	TRY(setsockopt(fd, IPPROTO_IP, IP_HDRINCL, &on, sizeof on));
+	other = TRY(fork());
+	for (int i = 0; other || getppid() != 1; i++) {
+		if (!other)
+			setsockopt(fd, IPPROTO_IP, IP_HDRINCL, i & 1 ? &on : &off, sizeof on);
+		else if (i < 5000)
+			sent += sendto(fd, p, n, 0, &to.any, to.length) > 0;
+		else
+			break;
+	}
+	if (!other)
+		_exit(0);
+	kill(other, SIGKILL);
+	waitpid(other, NULL, 0);
+	usleep(30000);
+	return sent ? 0 : failed("sendto");
+}
 
 static int raw_header6(void)
 {
@@ -913,12 +968,15 @@ const struct technique reach_techniques[] = {
 	{ "UDP to :: from another address", udp_any_from, CHECK },
 	{ "UDP to :: from an IPv4-mapped address", udp_any_from_mapped, CHECK },
 	{ "UDP to 0.0.0.0 from an address in the message", udp_any_from_message, CHECK },
+	{ "UDP to 0.0.0.0 from an address in the second message", udp_any_from_second_message, CHECK },
 	{ "UDP by a routing header", routed, CHECK },
 	{ "UDP by a routing header in the message", routed_message, CHECK },
+	{ "UDP by a routing header in the second message", routed_second_message, CHECK },
 	{ "UDP by a routing header of the old kind", routed_old, CHECK },
 	{ "UDP by a routing header of a flow", routed_flow, CHECK },
 	{ "UDP by a source route", source_routed, CHECK },
 	{ "UDP by a source route in the message", source_routed_message, CHECK },
+	{ "UDP by a source route in the second message", source_routed_second_message, CHECK },
 	{ "SMC", smc, CHECK },
 	{ "SMC, IPv6", smc6, CHECK },
 	{ "SMC by its protocol", smc_protocol, CHECK },
@@ -947,9 +1005,11 @@ const struct technique reach_techniques[] = {
 	{ "SCTP connectx by getsockopt", sctp_connectx_get, CHECK },
 	{ "SCTP connectx, second address", sctp_connectx_second, CHECK },
 	{ "raw UDP", raw_udp, CHECK },
+	{ "raw UDP, another port in the packet", raw_port, CHECK },
 	{ "raw with a header of its own", raw_header_sent, CHECK },
 	{ "raw with a header of its own, connected", raw_header_connected, CHECK },
 	{ "raw UDP with a header of its own", raw_header_of_udp, CHECK },
+	{ "raw with a header of its own in a race", raw_header_raced, CHECK },
 	{ "raw with a header of its own, IPv6", raw_header6, CHECK },
 	{ "packet socket", packet_raw, CHECK },
 	{ "packet socket, bound", packet_raw_bound, CHECK },

@@ -428,6 +428,18 @@ static int bpf_map(void)
 	return syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof attr) < 0 ? -1 : 0;
 }
 
+/* A pinned link is had without any question. */
+static int bpf_detach(const char *pin)
+{
+	union bpf_attr get = { .pathname = (uint64_t)pin }, detach = {};
+	int fd = syscall(SYS_bpf, BPF_OBJ_GET, &get, sizeof get);
+
+	if (fd < 0)
+		return -1;
+	detach.link_detach.link_fd = fd;
+	return syscall(SYS_bpf, BPF_LINK_DETACH, &detach, sizeof detach);
+}
+
 static int bpf_by_id(int command, const char *id)
 {
 	union bpf_attr attr = { .map_id = atoi(id) };
@@ -469,6 +481,8 @@ static int escaped(const char *verb, char **a)
 	if (IS("seize")) return ptrace(PTRACE_SEIZE, atoi(a[0]), NULL, NULL);
 	if (IS("prlimit")) { struct rlimit limit = { 64, 64 }; return prlimit(atoi(a[0]), RLIMIT_NOFILE, &limit, NULL); }
 	if (IS("affinity")) { cpu_set_t set; CPU_ZERO(&set); CPU_SET(0, &set); return sched_setaffinity(atoi(a[0]), sizeof set, &set); }
+	if (IS("io-priority")) return syscall(SYS_ioprio_set, 1 /* a process */, atoi(a[0]), 3 << 13 /* idle */);
+	if (IS("detach")) return bpf_detach(a[0]);
 	if (IS("nice")) return setpriority(PRIO_PROCESS, atoi(a[0]), 10);
 	if (IS("map-of")) return bpf_by_id(BPF_MAP_GET_FD_BY_ID, a[0]);
 	if (IS("program-of")) return bpf_by_id(BPF_PROG_GET_FD_BY_ID, a[0]);

@@ -147,8 +147,41 @@ static void with_option(int fd)
 	setsockopt(fd, IPPROTO_IPV6, 59 /* IPV6_DSTOPTS */, option, sizeof option);
 }
 
-/* `piece` bytes a segment, after a question for another name if `after`; "ok" when the server has answered with a byte for the last. */
-static int by_stream(const void *to, socklen_t size, int family, unsigned char *m, int n, int piece, int after)
+/* A byte in front of the name that the server does not read among the others, by which all of it is one label. */
+static int urgent(const void *to, socklen_t size, int family, unsigned char *m, int n)
+{
+	unsigned char begin[14] = { n >> 8, n }, whole = n - 12 - 4 - 1;
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	struct pollfd answer = { fd, POLLIN, 0 };
+
+	memcpy(begin + 2, m, 12);
+	if (fd < 0 || connect(fd, to, size))
+		return -1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (send(fd, begin, 14, 0) < 0 || send(fd, &whole, 1, MSG_OOB) < 0 || send(fd, m + 12, n - 12, 0) < 0)
+		return -1;
+	if (poll(&answer, 1, 1500) > 0)
+		return 0;
+	errno = ETIMEDOUT;
+	return -1;
+}
+
+/* A segment of no connection of its own. */
+static int segment(const struct sockaddr_in *to, unsigned char *m, int n)
+{
+	unsigned char packet[1024] = {};
+	struct tcphdr *tcp = (void *)packet;
+	int fd = socket(AF_INET, SOCK_RAW, IPPROTO_TCP);
+
+	*tcp = (struct tcphdr){ .source = htons(4000), .dest = htons(53), .seq = htonl(1), .doff = 5, .ack = 1, .psh = 1 };
+	packet[20] = n >> 8;
+	packet[21] = n;
+	memcpy(packet + 22, m, n);
+	return fd < 0 ? -1 : sent(sendto(fd, packet, 22 + n, 0, (void *)to, sizeof *to));
+}
+
+/* `piece` bytes a segment, sent with `flags`, after a question for another name if `after`; "ok" when the server has answered with a byte for the last. */
+static int by_stream(const void *to, socklen_t size, int family, unsigned char *m, int n, int piece, int after, int flags)
 {
 	unsigned char all[1024];
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, length = 0, wanted = 1;
@@ -157,6 +190,7 @@ static int by_stream(const void *to, socklen_t size, int family, unsigned char *
 	if (fd < 0 || connect(fd, to, size))
 		return -1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one);
 	if (after) {
 		length = message(all + 2, "free.example");
 		all[0] = 0;
@@ -171,7 +205,7 @@ static int by_stream(const void *to, socklen_t size, int family, unsigned char *
 	for (int at = 0; at < length; at += piece) {
 		int some = piece < length - at ? piece : length - at;
 
-		if (send(fd, all + at, some, MSG_NOSIGNAL) != some)
+		if (send(fd, all + at, some, MSG_NOSIGNAL | flags) != some)
 			return -1;
 	}
 	for (; wanted; wanted--) {
@@ -198,9 +232,12 @@ int asked(char **a)
 
 	inet_pton(family, ip, six ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr);
 #define BY(name) (!strcmp(how, name))
-	if (BY("tcp")) return by_stream(to, size, family, m, n, 1000, 0);
-	if (BY("tcp-bytes")) return by_stream(to, size, family, m, n, 1, 0);
-	if (BY("tcp-second")) return by_stream(to, size, family, m, n, 1000, 1);
+	if (BY("tcp")) return by_stream(to, size, family, m, n, 1000, 0, 0);
+	if (BY("tcp-bytes")) return by_stream(to, size, family, m, n, 1, 0, 0);
+	if (BY("tcp-second")) return by_stream(to, size, family, m, n, 1000, 1, 0);
+	if (BY("zerocopy")) return by_stream(to, size, family, m, n, 1000, 0, MSG_ZEROCOPY);
+	if (BY("urgent")) return urgent(to, size, family, m, n);
+	if (BY("segment")) return segment(&v4, m, n);
 	if (BY("raw")) return by_hand(&v4, m, n, 0);
 	if (BY("fragments")) return by_hand(&v4, m, n, 1);
 	fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -73,12 +73,12 @@ afterAll(async () => {
 async function ask(who: Shell, how: string, name: string, address = '127.0.0.1') {
   arrived.length = 0;
   const said = await who.do('ask', how, address, name);
-  if (said === 'ok' && how !== 'cut' && how !== 'segmented')
+  if (said === 'ok' && !['cut', 'segmented', 'segment'].includes(how))
     await eventually(`${name} arrives`, () => arrived.at(-1));
   return { said, arrived: [...arrived] };
 }
 
-const UDP = ['sendto', 'send', 'write', 'corked', 'io_uring', 'splice', 'raw'] as const;
+const UDP = ['sendto', 'send', 'write', 'io_uring', 'raw'] as const;
 
 describe('names that a rule blocks', () => {
   beforeAll(() =>
@@ -145,6 +145,9 @@ describe('names that a rule blocks', () => {
     ['in fragments of its own making', 'fragments', '127.0.0.1'],
     ['as one of the datagrams that the device cuts', 'segmented', '127.0.0.1'],
     ['cut short', 'cut', '127.0.0.1'],
+    ['as a segment by a raw socket', 'segment', '127.0.0.1'],
+    ['in pieces', 'corked', '127.0.0.1'],
+    ['from a pipe, whose memory may be the sender’s', 'splice', '127.0.0.1'],
   ])('do not leave %s, where the name cannot be told', async (_, how, address) => {
     const from = belay.records().length;
     expect((await ask(shell, how, 'hidden.google.com', address)).said).toBe('EPERM');
@@ -170,6 +173,15 @@ describe('names that a rule blocks', () => {
 
   it.each(['tcp', 'tcp-bytes'])('leave others free over TCP, by %s', async (how) => {
     expect(await ask(shell, how, 'free.com')).toEqual({ said: 'ok', arrived: ['free.com'] });
+  });
+
+  it.each([
+    ['behind an urgent byte, which the server does not read', 'urgent'],
+    ['from memory that stays the sender’s', 'zerocopy'],
+  ])('do not leave over TCP %s', async (_, how) => {
+    const from = belay.records().length;
+    expect(await ask(shell, how, 'hidden.google.com')).toEqual({ said: 'ETIMEDOUT', arrived: [] });
+    await belay.alert((a) => a.operation === 'dns-query' && a.rule === 'unnameable', from);
   });
 
   it('leaves a server several questions on a connection', async () => {

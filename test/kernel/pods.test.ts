@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { AlertRecord, BelayRecord } from '../../agent/event/record.js';
 import { EventStream } from '../../agent/event/stream.js';
+import { structs } from '../../agent/kernel/abi.js';
 import { Enforcer } from '../../agent/kernel/enforcer.js';
 import { Kernel } from '../../agent/kernel/kernel.js';
 import type { Posture, Postures } from '../../agent/policy/model.js';
@@ -95,6 +96,28 @@ function containerCgroup(uid: string, id = newId()): string {
 /** What the first program of a cgroup does first. */
 const first = (path: string, ...words: readonly string[]) =>
   execFileSync(ACT, ['-cgroup', `${path}/cgroup.procs`, '-become', ...words], { encoding: 'utf8' }).trim();
+
+/** As the programs see it once the agent has ended. */
+function withoutAgent(act: () => void): void {
+  const bpftool = (...args: string[]) =>
+    execFileSync('bpftool', ['-j', 'map', ...args], { encoding: 'utf8' });
+  const maps: { id: number; name: string }[] = JSON.parse(bpftool('show'));
+  const map = ['id', String(maps.find(({ name }) => name === 'settings')?.id)];
+  const key = ['key', 'hex', '00', '00', '00', '00'];
+  const bytes: string[] = JSON.parse(bpftool('lookup', ...map, ...key)).value;
+  const { offset, size } = structs.settings.fields.agent;
+  const write = (agent: readonly string[]) => {
+    bytes.splice(offset, size, ...agent);
+    bpftool('update', ...map, ...key, 'value', 'hex', ...bytes.map((byte) => byte.replace('0x', '')));
+  };
+  const before = bytes.slice(offset, offset + size);
+  write(before.map(() => '00'));
+  try {
+    act();
+  } finally {
+    write(before);
+  }
+}
 
 const running: Shell[] = [];
 function shellIn(path: string): Shell {
@@ -372,6 +395,23 @@ describe('a pod that nobody has told of', () => {
     tell();
     expect(first(path, 'read', FREE)).toBe('ok');
     expect(first(path, 'read', SECRET)).toBe('EACCES');
+  });
+
+  it('may start where the posture is block while no agent runs if it could be the next one: by its right to use bpf(2)', () => {
+    unknown = 'block';
+    tell();
+    const [ours, others] = [containerCgroup(newUid()), containerCgroup(newUid())];
+    const plain = (path: string) =>
+      execFileSync('setpriv', [
+        ...['--bounding-set', '-bpf', '--inh-caps', '-bpf', ACT],
+        ...['-cgroup', `${path}/cgroup.procs`, '-become', 'read', FREE],
+      ]);
+    expect(() => first(ours, 'read', FREE)).toThrow();
+    withoutAgent(() => {
+      expect(first(ours, 'read', FREE)).toBe('ok');
+      expect(() => plain(others)).toThrow();
+    });
+    expect(() => first(ours, 'read', FREE)).toThrow();
   });
 
   it('may be known by the time that an agent looks which was not there', () => {

@@ -17,7 +17,11 @@ import {
 
 const BPFFS = '/sys/fs/bpf';
 const PINS = `${BPFFS}/belay`;
-const HOME = cgroup('agent-home');
+/** As a pod's, with the agent's own container's below. */
+const POD = cgroup('agent-home');
+const HOME = `${POD}/own`;
+
+const strangers: readonly WorkloadEntry[] = [workload('stranger', cgroup('protect')), workload('agent', POD)];
 
 let belay: Belay;
 let shell: Shell;
@@ -31,10 +35,10 @@ beforeAll(async () => {
     mkdirSync(BPFFS, { recursive: true });
     execFileSync('mount', ['-t', 'bpf', 'bpf', BPFFS]);
   }
-  // a workload like any other, that no policy reaches
-  const strangers: WorkloadEntry[] = [workload('stranger', cgroup('protect'))];
-  belay = await Belay.start({ workloads: strangers, flags: ['--pin', PINS] });
+  // workloads like any other, that no policy reaches
+  makeCgroup(POD);
   makeCgroup(HOME);
+  belay = await Belay.start({ workloads: strangers, flags: ['--pin', PINS] });
   writeFileSync(`${HOME}/cgroup.procs`, String(belay.pid));
   shell = inCgroup(makeCgroup(cgroup('protect')));
   node = new Shell('/bin/sh', []);
@@ -48,7 +52,8 @@ afterAll(async () => {
   await shell.close();
   await node.close();
   expect(await belay.stop()).toBe(0);
-  for (const each of ['protect', 'protect-another', 'agent-home']) await removeCgroup(cgroup(each));
+  for (const each of ['protect', 'protect-another', 'protect-third']) await removeCgroup(cgroup(each));
+  await removeCgroup(POD);
   execFileSync('rm', ['-rf', PINS]);
 });
 
@@ -59,6 +64,7 @@ const ATTACKS: readonly (readonly [string, string, () => readonly string[]])[] =
   ['keeps its limits', 'limit', () => ['prlimit', String(belay.pid)]],
   ['keeps its processors', 'schedule', () => ['affinity', String(belay.pid)]],
   ['keeps its priority', 'schedule', () => ['nice', String(belay.pid)]],
+  ['keeps its priority at the disk', 'schedule', () => ['io-priority', String(belay.pid)]],
   ['is not made the first to die', 'open', () => ['write', `/proc/${belay.pid}/oom_score_adj`]],
   [
     'is not made the first to die by its thread',
@@ -88,6 +94,7 @@ const ATTACKS: readonly (readonly [string, string, () => readonly string[]])[] =
       return ['link-of', String(links.find((each) => each.type === 'tracing')?.id)];
     },
   ],
+  ['keeps its pinned links attached', 'bpf', () => ['detach', `${PINS}/v1/link_file_open`]],
   ['keeps its pins', 'unlink', () => ['unlink', `${PINS}/v1/link_file_open`]],
   ['keeps the names of its pins', 'rename', () => ['rename', `${PINS}/v1`, `${PINS}/v0`]],
   ['keeps what its pins are on', 'umount', () => ['umount', BPFFS]],
@@ -115,6 +122,19 @@ it('the agent is not killed by a descriptor that becomes ready', async () => {
   expect(await shell.do('signal-io', String(belay.pid), '9')).toBe('ok');
   await new Promise((resolve) => setTimeout(resolve, 1000));
   expect(await node.do('signal', String(belay.pid), '0')).toBe('ok');
+});
+
+it('a workload does not become the agent’s by going where it is', async () => {
+  const there = `${POD}/of-the-stranger`;
+  await shell.run(`mkdir ${there}; echo $$ > ${there}/cgroup.procs`);
+  expect(await shell.run('cat /proc/self/cgroup')).toContain('/of-the-stranger');
+  // each time it looks at all tasks
+  const third = workload('third', makeCgroup(cgroup('protect-third')));
+  belay.writeWorkloads([...strangers, workload('another', cgroup('protect-another')), third]);
+  await belay.logged(/workloads? in force/);
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  expect(await shell.do('signal', String(belay.pid), '18')).toBe('EACCES');
+  await shell.run(`echo $$ > ${cgroup('protect')}/cgroup.procs; rmdir ${there}`);
 });
 
 it('what is a workload’s own stays its own', async () => {
@@ -145,7 +165,7 @@ it('where there is no agent, its maps are still not a workload’s, and another 
   expect(await shell.do('map-of', id)).toBe('EACCES');
   expect(await shell.do('unlink', `${PINS}/v1/link_file_open`)).toBe('EACCES');
   belay = await Belay.start({
-    workloads: [workload('stranger', cgroup('protect'))],
+    workloads: strangers,
     flags: ['--pin', PINS],
     folder: belay.folder,
   });
