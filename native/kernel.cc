@@ -414,9 +414,9 @@ class Kernel : public Napi::ObjectWrap<Kernel> {
     auto look = [&](const std::string &name, int link) -> void {
       bpf_link_info now = {}, pinned = {};
       __u32 size = sizeof now;
-      // a program for packets is taken off by whoever may, and its link stays
-      if (bpf_obj_get_info_by_fd(link, &now, &size) || now.prog_id == 0 ||
-          (now.type == BPF_LINK_TYPE_CGROUP && now.cgroup.cgroup_id == 0))
+      // a program for packets is taken off, or replaced, by whoever may, and its link stays
+      if (bpf_obj_get_info_by_fd(link, &now, &size) ||
+          !calls(link, fd_of(bpf_object__find_program_by_name(object_, name.c_str()))))
         return static_cast<void>(found.Set(found.Length(), name));
       if (pin_.empty()) return;
       Descriptor there{bpf_obj_get((pin_ + "/link_" + name).c_str())};
