@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Spool } from '../../agent/sink/spool/spool.js';
 
 let directory: string;
@@ -153,6 +153,62 @@ describe('what was committed', () => {
     expect(next.untold).toBe(400 - ids.length);
     next.tellDrops();
     expect(drain(next)).toEqual([`gap-damaged--${400 - ids.length}`]);
+  });
+});
+
+describe('a segment', () => {
+  const filled = () => {
+    const spool = open(1 << 20);
+    for (let i = 0; i < 100; i++) {
+      spool.offer('express', entryOf(`e${i}`, 'a', 'x'.repeat(2000)));
+      spool.commit();
+    }
+    return spool;
+  };
+
+  test('that is written to is read even when it has been removed', () => {
+    const spool = open();
+    spool.offer('express', entryOf('there'));
+    spool.commit();
+    for (const name of segments()) rmSync(join(directory, name));
+    expect(drain(spool)).toEqual(['there']);
+  });
+
+  test('that cannot be read for a minute is passed over, and what was in it is counted', () => {
+    const spool = filled();
+    const [first = ''] = segments()
+      .filter((name) => name.startsWith('express'))
+      .sort();
+    rmSync(join(directory, first));
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const take = () => [0, 1].map(() => spool.take(7, 1 << 20));
+    expect(take).toThrow('ENOENT');
+    vi.advanceTimersByTime(50_000);
+    expect(take).toThrow('ENOENT');
+    vi.advanceTimersByTime(10_000);
+    expect(spool.waiting).toBe(100);
+    // and is not asked for again, though what follows is not done yet
+    take();
+    const kept = drain(spool);
+    vi.useRealTimers();
+    expect(kept.at(-1)).toBe('e99');
+    expect(kept.length).toBeLessThan(100);
+    expect(spool).toMatchObject({ waiting: 0, untold: 100 - kept.length, dropped: 100 - kept.length });
+    expect(segments()).toHaveLength(2);
+  });
+
+  test('whose end cannot be read is counted though nothing follows it', () => {
+    const spool = open();
+    for (const id of ['whole', 'broken', 'lost']) {
+      spool.offer('express', entryOf(id));
+      spool.commit();
+    }
+    const [name = ''] = segments().filter((each) => each.startsWith('express'));
+    const bytes = readFileSync(join(directory, name));
+    bytes.write('B', bytes.indexOf('broken'));
+    writeFileSync(join(directory, name), bytes);
+    expect(drain(spool)).toEqual(['whole']);
+    expect(spool).toMatchObject({ waiting: 0, untold: 2 });
   });
 });
 

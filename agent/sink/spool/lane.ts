@@ -8,8 +8,8 @@ import {
   readdirSync,
   readFileSync,
   readSync,
+  rmSync,
   truncateSync,
-  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -17,6 +17,8 @@ import { type Entry, entriesOf, type Frame, frameLength, readFrame } from './fra
 import type { Cursor } from './ledger.js';
 
 const READ_BYTES = 1 << 20;
+/** After which a segment that cannot be read is passed over. */
+const UNREADABLE_MS = 60_000;
 
 /** Entries that were read, and where delivery stands once they are done. */
 export interface Read {
@@ -50,6 +52,8 @@ export class Lane {
   #last = { segment: 0, offset: 0, first: 0 };
   #dirty = false;
   #reading: { readonly segment: number; readonly fd: number } | undefined;
+  /** Since when the next segment cannot be read. */
+  #failingSince: number | undefined;
   cursor: Cursor = { segment: 0, offset: 0, skip: 0, index: 0 };
 
   constructor(directory: string, name: string, segmentBytes: number) {
@@ -183,7 +187,10 @@ export class Lane {
     fdatasync(this.#fd, () => {});
   }
 
-  /** Entries from the cursor on; undefined when there are none. */
+  /**
+   * Entries from the cursor on, or how many can no longer be read; undefined when there are neither.
+   * @throws the file system's error, of a segment that is tried again the next time
+   */
   read(maxEntries: number, maxBytes: number): Read | undefined {
     let { segment, offset, skip, index } = this.cursor;
     let damaged = 0;
@@ -192,13 +199,27 @@ export class Lane {
     while (entries.length < maxEntries && bytes < maxBytes) {
       const size = this.#sizes.get(segment) ?? 0;
       if (offset >= size) {
-        if (segment >= this.#segment) break;
+        if (segment >= this.#segment) {
+          damaged += this.#written - index;
+          index = this.#written;
+          break;
+        }
         segment++;
         offset = 0;
         skip = 0;
         continue;
       }
-      const chunk = this.#chunk(segment, offset, size);
+      let chunk: Buffer = Buffer.alloc(0);
+      try {
+        chunk = this.#chunk(segment, offset, size);
+      } catch (error) {
+        // what was read before it goes first
+        if (entries.length > 0) break;
+        this.#failingSince ??= performance.now();
+        if (performance.now() - this.#failingSince < UNREADABLE_MS) throw error;
+        this.cursor = { segment, offset: size, skip: 0, index };
+      }
+      this.#failingSince = undefined;
       let at = 0;
       for (let frame = readFrame(chunk, 0); frame !== undefined; frame = readFrame(chunk, at)) {
         damaged += Math.max(0, frame.first + skip - index);
@@ -220,16 +241,13 @@ export class Lane {
       // a frame that was whole when it was written and no longer is: what follows it cannot be found
       if (at === 0) offset = size;
     }
-    if (entries.length === 0) return undefined;
+    if (entries.length === 0 && damaged === 0) return undefined;
     return { entries, cursor: { segment, offset, skip, index }, damaged };
   }
 
   #chunk(segment: number, offset: number, size: number): Buffer {
-    if (this.#reading?.segment !== segment) {
-      if (this.#reading) closeSync(this.#reading.fd);
-      this.#reading = { segment, fd: openSync(this.#path(segment), 'r') };
-    }
-    const { fd } = this.#reading;
+    // the one that is written to can be read even when its name is gone
+    const fd = segment === this.#segment ? this.#fd : this.#opened(segment);
     const read = (length: number) => {
       const chunk = Buffer.allocUnsafe(Math.min(length, size - offset));
       return chunk.subarray(0, readSync(fd, chunk, 0, chunk.length, offset));
@@ -237,6 +255,19 @@ export class Lane {
     const chunk = read(READ_BYTES);
     const first = frameLength(chunk, 0) ?? 0;
     return first > chunk.length ? read(first) : chunk;
+  }
+
+  #opened(segment: number): number {
+    if (this.#reading?.segment === segment) return this.#reading.fd;
+    this.#closeReading();
+    const fd = openSync(this.#path(segment), 'r');
+    this.#reading = { segment, fd };
+    return fd;
+  }
+
+  #closeReading(): void {
+    if (this.#reading) closeSync(this.#reading.fd);
+    this.#reading = undefined;
   }
 
   /** All before the cursor is done. The state that says so must have been kept. */
@@ -248,17 +279,14 @@ export class Lane {
   #forget(): void {
     for (const segment of this.#sizes.keys()) {
       if (segment >= this.cursor.segment) break;
-      if (this.#reading?.segment === segment) {
-        closeSync(this.#reading.fd);
-        this.#reading = undefined;
-      }
-      unlinkSync(this.#path(segment));
+      if (this.#reading?.segment === segment) this.#closeReading();
+      rmSync(this.#path(segment), { force: true });
       this.#sizes.delete(segment);
     }
   }
 
   close(): void {
-    if (this.#reading) closeSync(this.#reading.fd);
+    this.#closeReading();
     fdatasyncSync(this.#fd);
     closeSync(this.#fd);
   }

@@ -60,7 +60,6 @@ export class Spool {
   readonly #builders = { bulk: new FrameBuilder(), express: new FrameBuilder() };
   /** Bytes by workload, denials apart. */
   readonly #held = new Map<string, number>();
-  #waiting = 0;
   #serial = 0;
   readonly #marks = new Map<string, number>();
   readonly #pending = new Map<string, number>();
@@ -108,7 +107,10 @@ export class Spool {
 
   /** Records that wait. */
   get waiting(): number {
-    return this.#waiting;
+    return LANES.reduce((sum, name) => {
+      const { written, cursor } = this.#lanes[name];
+      return sum + written - cursor.index + this.#builders[name].entries;
+    }, 0);
   }
 
   /** Bytes of its files. */
@@ -255,7 +257,6 @@ export class Spool {
     if (damaged > 0) {
       this.#count(this.#pending, 'damaged', '', damaged);
       this.#dropped += damaged;
-      this.#waiting -= damaged;
     }
     entries.forEach((entry, at) => {
       this.#release(entry, entry.size);
@@ -266,6 +267,8 @@ export class Spool {
     const cursors = LANES.map((name) => (name === lane ? cursor : this.#lanes[name].cursor));
     this.#keepState(cursors);
     this.#lanes[lane].advance(cursor);
+    // what could not be read was not released
+    if (this.waiting === 0) this.#held.clear();
     this.#measure();
   }
 
@@ -310,7 +313,6 @@ export class Spool {
   #hold(entry: Omit<Entry, 'payload'>, size: number): void {
     const queue = queueOf(entry);
     this.#held.set(queue, (this.#held.get(queue) ?? 0) + size);
-    this.#waiting++;
   }
 
   #release(entry: Entry, size: number): void {
@@ -318,7 +320,6 @@ export class Spool {
     const left = (this.#held.get(queue) ?? 0) - size;
     if (left > 0) this.#held.set(queue, left);
     else this.#held.delete(queue);
-    this.#waiting--;
   }
 }
 
