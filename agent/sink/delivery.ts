@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Entry } from './spool/frame.js';
 import type { Spool, Taken } from './spool/spool.js';
-import { Later, type Outcome, Refused, type Transport } from './transport.js';
+import { Later, NOTHING_REFUSED, type Outcome, Refused, type Transport } from './transport.js';
 
 const ATTEMPT_MS = 30_000;
 const FIRST_PAUSE_MS = 200;
@@ -23,6 +24,8 @@ export interface DeliveryStats {
 export interface DeliveryOptions {
   readonly spool: Spool;
   readonly transport: Transport;
+  /** Makes a record that any peer takes which takes records at all. */
+  readonly probe: () => Entry;
   /** Something has changed between well and not well. */
   readonly onTrouble?: (trouble: string | undefined) => void;
   /** For tests; the pauses are multiplied by it. */
@@ -45,6 +48,10 @@ export class Delivery {
   #inRow = 0;
   #circuit: DeliveryStats['circuit'] = 'closed';
   #trouble: string | undefined;
+  /** The transport's last send, which may have been given up. */
+  #sending: Promise<unknown> = Promise.resolve();
+  /** Whether the peer has taken anything in this attempt. */
+  #takes = false;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
@@ -72,65 +79,79 @@ export class Delivery {
     this.#closing = true;
     this.wake();
     await this.#running;
+    await within(this.#ending.signal, this.#options.transport.close()).catch(() => {});
     clearTimeout(timer);
     this.#ending.abort();
-    await this.#options.transport.close();
   }
   #closing = false;
 
   async #run(): Promise<void> {
-    const { spool, transport } = this.#options;
+    const { spool, transport, pace = 1 } = this.#options;
     while (!this.#ending.signal.aborted) {
-      const most = this.#circuit === 'closed' ? transport.maxEntries : TRIAL_ENTRIES;
-      const taken = spool.take(most, transport.maxBytes);
-      if (taken === undefined) {
+      try {
+        const most = this.#circuit === 'closed' ? transport.maxEntries : TRIAL_ENTRIES;
+        const taken = spool.take(most, transport.maxBytes);
+        if (taken !== undefined) {
+          await this.#bring(taken);
+          continue;
+        }
+      } catch (error) {
+        const pause = this.#failed(error);
+        // what cannot be delivered now is there for the next start
         if (this.#closing) return;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        this.#wake = undefined;
-        if (transport.gatherMs > 0 && !this.#closing) await this.#pause(transport.gatherMs);
+        await this.#pause(pause * pace);
         continue;
       }
-      const pause = await this.#attempt(taken);
-      if (pause === undefined) continue;
-      // what cannot be delivered now is there for the next start
       if (this.#closing) return;
-      await this.#pause(pause * (this.#options.pace ?? 1));
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+      if (transport.gatherMs > 0 && !this.#closing) await this.#pause(transport.gatherMs);
     }
   }
 
-  /** @returns how long to wait before the next one, ms; undefined = it worked */
-  async #attempt(taken: Taken): Promise<number | undefined> {
+  async #bring(taken: Taken): Promise<void> {
+    const { entries } = taken;
     if (this.#circuit === 'open') this.#circuit = 'half-open';
-    try {
-      const { refused, unattributed = 0 } = await this.#send(taken.entries, 0);
-      this.#options.spool.done(taken, refused, unattributed);
-      this.#delivered += taken.entries.length - refused.size - unattributed;
-      this.#inRow = 0;
-      this.#circuit = 'closed';
-      this.#say(undefined);
-      return undefined;
-    } catch (error) {
-      this.#failures++;
-      this.#inRow++;
-      if (this.#inRow >= BREAKS_AFTER) this.#circuit = 'open';
-      this.#say(error instanceof Error ? error.message : String(error));
-      const most = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(20, this.#inRow - 1));
-      return Math.max(Math.random() * most, (error instanceof Later && error.milliseconds) || 0);
-    }
+    this.#takes = false;
+    const outcome = entries.length > 0 ? await this.#send(entries, 0) : NOTHING_REFUSED;
+    const { refused, unattributed = 0 } = outcome;
+    this.#options.spool.done(taken, refused, unattributed);
+    this.#delivered += entries.length - refused.size - unattributed;
+    this.#inRow = 0;
+    this.#circuit = 'closed';
+    this.#say(undefined);
   }
 
-  /** Sends, and where the peer refuses several at once, finds by halving which ones it means. */
-  async #send(entries: Taken['entries'], first: number): Promise<Outcome> {
+  /** @returns how long to wait before the next attempt, ms */
+  #failed(error: unknown): number {
+    this.#failures++;
+    this.#inRow++;
+    if (this.#inRow >= BREAKS_AFTER) this.#circuit = 'open';
+    this.#say(error instanceof Error ? error.message : String(error));
+    const most = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(20, this.#inRow - 1));
+    return Math.max(Math.random() * most, (error instanceof Later && error.milliseconds) || 0);
+  }
+
+  /**
+   * Sends, and where the peer refuses several at once, finds by halving which ones it means.
+   * @throws Refused when it means all that it could be sent
+   */
+  async #send(entries: readonly Entry[], first: number): Promise<Outcome> {
     this.#attempts++;
-    const signal = AbortSignal.any([this.#ending.signal, AbortSignal.timeout(ATTEMPT_MS)]);
     try {
-      const { refused, unattributed } = await this.#options.transport.send(entries, signal);
+      const { refused, unattributed } = await this.#sendOnce(entries);
+      this.#takes = true;
       return { refused: new Set([...refused].map((at) => at + first)), unattributed };
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (entries.length === 1) return { refused: new Set([first]) };
+      if (entries.length === 1) {
+        // an index that is wrong or a certificate that has expired is answered like contents that are at fault
+        if (!this.#takes) await this.#sendOnce([this.#options.probe()]);
+        this.#takes = true;
+        return { refused: new Set([first]) };
+      }
       const half = entries.length >> 1;
       const left = await this.#send(entries.slice(0, half), first);
       const right = await this.#send(entries.slice(half), first + half);
@@ -138,6 +159,22 @@ export class Delivery {
         refused: new Set([...left.refused, ...right.refused]),
         unattributed: (left.unattributed ?? 0) + (right.unattributed ?? 0),
       };
+    }
+  }
+
+  /** One at a time: into one that was given up and still goes on, the next would write. */
+  async #sendOnce(entries: readonly Entry[]): Promise<Outcome> {
+    // not AbortSignal.timeout(): below any() it can be collected as garbage, and then never comes
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(new Error(`not over in ${ATTEMPT_MS / 1000} s`)), ATTEMPT_MS);
+    const signal = AbortSignal.any([this.#ending.signal, limit.signal]);
+    try {
+      await within(signal, this.#sending);
+      const sending = this.#options.transport.send(entries, signal);
+      this.#sending = sending.catch(() => {});
+      return await within(signal, sending);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -150,4 +187,15 @@ export class Delivery {
   async #pause(milliseconds: number): Promise<void> {
     await sleep(milliseconds, undefined, { signal: this.#ending.signal }).catch(() => {});
   }
+}
+
+/** Settles as `work` does, or rejects as soon as the signal says so; `work` may go on. */
+async function within<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+  });
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort);
+  return Promise.race([work, aborted]).finally(() => signal.removeEventListener('abort', abort));
 }

@@ -45,7 +45,8 @@ export async function makeSink(
 }
 
 export async function transportOf(settings: SinkSettings, formats: Formats): Promise<Transport> {
-  const formatName = settings.format ?? 'belay';
+  // the dots of labels' names would nest them in a mapping
+  const formatName = settings.format ?? (settings.type === 'elasticsearch' ? 'ecs' : 'belay');
   const format = formats[formatName];
   const json = formatName !== 'cef';
   switch (settings.type) {

@@ -128,7 +128,11 @@ const COMMON = {
     about: 'of its spool and in metrics',
   },
   type: { of: 'text', required: true, choices: TYPES, about: 'what it speaks' },
-  format: { of: 'text', choices: FORMAT_NAMES, about: 'how records are written (default: belay)' },
+  format: {
+    of: 'text',
+    choices: FORMAT_NAMES,
+    about: 'how records are written (default: belay; ecs for elasticsearch)',
+  },
   spoolMiB: { of: 'integer', least: 1, most: 1 << 20, about: 'most that may wait on disk (default: 256)' },
 } as const satisfies Kind;
 

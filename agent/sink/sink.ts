@@ -3,7 +3,7 @@ import type { AlertRecord, BelayRecord, GapRecord } from '../event/record.js';
 import { Delivery, type DeliveryStats } from './delivery.js';
 import { type Filter, passes } from './filter.js';
 import { countOf, isDenial, ofAgent, workloadOf } from './formats/words.js';
-import type { NewEntry } from './spool/frame.js';
+import { entryOf, type NewEntry } from './spool/frame.js';
 import { type Drops, type LaneName, type Position, Spool } from './spool/spool.js';
 import type { Transport } from './transport.js';
 
@@ -58,7 +58,11 @@ export class Sink {
     this.#options = options;
     const { directory, maxBytes, transport, onTrouble, pace } = options;
     this.#spool = new Spool({ directory, maxBytes, marker: (drops) => this.#markerOf(drops) });
-    this.#delivery = new Delivery({ spool: this.#spool, transport, onTrouble, pace });
+    this.#delivery = new Delivery({
+      ...{ spool: this.#spool, transport, onTrouble, pace },
+      // that some were refused is true when it gets there; their number follows
+      probe: () => entryOf(this.#markerOf({ reason: 'refused', workload: '', count: 0 })),
+    });
   }
 
   /** Keeps the record or counts it; final with the next `flush`. */
@@ -124,7 +128,7 @@ export class Sink {
       schema: 'belay.v1',
       type: 'gap',
       time: (BigInt(Date.now()) * 1_000_000n).toString(),
-      id: `${this.#instance}-${this.name}-${sequence}`,
+      id: `${this.#instance}-${sequence}`,
       sequence: String(sequence),
       node: this.#options.node,
       ...{ namespace, pod, container: container.join('/') },

@@ -7,7 +7,8 @@ export interface Transport {
   encode(record: BelayRecord): string | Buffer | undefined;
 
   /**
-   * Resolves once the peer has all of them but those that it refused for good, as far as its protocol can tell.
+   * Resolves once the peer has all of them but those that it refused for good, as far as its protocol can tell. Never called
+   * before the last call has settled; who called does not wait for that longer than the signal says.
    * @throws Refused if it refuses them all for good, and of some others perhaps not; any other error means: try again
    */
   send(entries: readonly Entry[], signal: AbortSignal): Promise<Outcome>;

@@ -1,7 +1,9 @@
-import { describe, expect, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test, vi } from 'vitest';
 import { Delivery } from '../../agent/sink/delivery.js';
+import type { Entry } from '../../agent/sink/spool/frame.js';
 import type { Spool, Taken } from '../../agent/sink/spool/spool.js';
-import { Later, NOTHING_REFUSED, type Transport } from '../../agent/sink/transport.js';
+import { Later, NOTHING_REFUSED, Refused, type Transport } from '../../agent/sink/transport.js';
 // @ts-expect-error plain JavaScript, which also runs by itself
 import { deliver } from '../delivery/run.mjs';
 
@@ -15,23 +17,137 @@ test('with peers that fail and restart, and an agent that is killed, every workl
   }
 });
 
+const entryOf = (id: string): Entry & { size: number } => ({
+  ...{ workload: '', id, count: 1, urgent: false, payload: Buffer.alloc(0), size: 0 },
+});
+const PROBE = entryOf('probe');
+const takenOf = (entries: Taken['entries']): Taken => ({
+  ...{ lane: 'express', entries, cursor: { segment: 0, offset: 0, skip: 0, index: 0 }, damaged: 0 },
+});
+const transportOf = (send: Transport['send']): Transport => ({
+  ...{ maxEntries: 1000, maxBytes: 1 << 20, gatherMs: 0 },
+  encode: () => '',
+  send,
+  close: async () => {},
+});
+
+/** A spool that has these entries until they are done. */
+function spoolOf(ids: readonly string[]) {
+  const refused: string[] = [];
+  let taken: Taken | undefined = takenOf(ids.map(entryOf));
+  const done = (_: Taken, which: ReadonlySet<number>) => {
+    refused.push(...ids.filter((_id, at) => which.has(at)));
+    taken = undefined;
+  };
+  const spool = { take: () => taken, done } as unknown as Spool;
+  return { spool, refused };
+}
+
+describe('an attempt', () => {
+  test('for which the spool cannot be read is the sink’s trouble, and the next one is made', async () => {
+    const { spool } = spoolOf(['a']);
+    const told: (string | undefined)[] = [];
+    let takes = 0;
+    const delivery = new Delivery({
+      ...{ probe: () => PROBE, pace: 0, transport: transportOf(async () => NOTHING_REFUSED) },
+      spool: {
+        take: () => {
+          if (takes++ === 0) throw new Error('EIO');
+          return spool.take(1, 1);
+        },
+        done: spool.done,
+      } as unknown as Spool,
+      onTrouble: (trouble) => told.push(trouble),
+    });
+    await vi.waitFor(() => expect(delivery.stats).toMatchObject({ delivered: 1, failures: 1 }));
+    expect(told).toEqual(['EIO', undefined]);
+    await delivery.close(0);
+  });
+
+  test('that never ends does not keep who closes', async () => {
+    const { spool } = spoolOf(['a']);
+    const transport = transportOf(() => new Promise(() => {}));
+    const delivery = new Delivery({ spool, transport, probe: () => PROBE });
+    await delivery.close(20);
+    expect(delivery.stats).toMatchObject({ delivered: 0, failures: 1 });
+  });
+
+  test('that was given up is over before the next one is sent', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const later = async (milliseconds: number) => {
+      await vi.advanceTimersByTimeAsync(milliseconds);
+      await sleep(20);
+    };
+    const { spool } = spoolOf(['a']);
+    const stuck: (() => void)[] = [];
+    const transport = transportOf(async () => {
+      await new Promise<void>((resolve) => stuck.push(resolve));
+      return NOTHING_REFUSED;
+    });
+    const delivery = new Delivery({ spool, transport, probe: () => PROBE, pace: 0 });
+    for (let i = 0; i < 3; i++) await later(30_000);
+    expect(delivery.stats).toMatchObject({ failures: 3, trouble: 'not over in 30 s' });
+    expect(stuck).toHaveLength(1);
+    stuck[0]?.();
+    await later(0);
+    expect(stuck).toHaveLength(2);
+    vi.useRealTimers();
+    await delivery.close(0);
+  });
+});
+
+describe('what a peer refuses', () => {
+  /** Delivers to a peer that refuses what it is told to. */
+  const deliverTo = (ids: readonly string[], refuses: (id: string) => boolean) => {
+    const { spool, refused } = spoolOf(ids);
+    const sent: string[][] = [];
+    const transport = transportOf(async (entries) => {
+      sent.push(entries.map(({ id }) => id));
+      if (entries.some(({ id }) => refuses(id))) throw new Refused('no');
+      return NOTHING_REFUSED;
+    });
+    const delivery = new Delivery({ spool, transport, probe: () => PROBE, pace: 0 });
+    return { delivery, refused, sent };
+  };
+
+  test('among what it takes is refused for good', async () => {
+    const { delivery, refused, sent } = deliverTo(['a', 'b', 'c', 'd'], (id) => id === 'd');
+    await vi.waitFor(() => expect(refused).toEqual(['d']));
+    expect(delivery.stats).toMatchObject({ delivered: 3, failures: 0 });
+    // it has shown that it takes some
+    expect(sent.flat()).not.toContain('probe');
+    await delivery.close(0);
+  });
+
+  test('is all that there is: it is refused for good if the peer takes something else', async () => {
+    const { delivery, refused } = deliverTo(['a', 'b'], (id) => id !== 'probe');
+    await vi.waitFor(() => expect(refused).toEqual(['a', 'b']));
+    expect(delivery.stats).toMatchObject({ delivered: 0, failures: 0 });
+    await delivery.close(0);
+  });
+
+  test.each([1, 4])('together with anything else is sent again: %i', async (number) => {
+    let wrong = true;
+    const ids = Array.from({ length: number }, (_, i) => String(i));
+    const { delivery, refused } = deliverTo(ids, () => wrong);
+    await vi.waitFor(() => expect(delivery.stats.failures).toBeGreaterThan(2));
+    expect(delivery.stats).toMatchObject({ delivered: 0, trouble: 'no' });
+    wrong = false;
+    await vi.waitFor(() => expect(delivery.stats).toMatchObject({ delivered: number, trouble: undefined }));
+    expect(refused).toEqual([]);
+    await delivery.close(0);
+  });
+});
+
 describe('after failures', () => {
   /** A spool that always has as many entries as are asked for. */
   const endless = (sizes: number[]) => {
     const take = (most: number): Taken => {
       sizes.push(most);
-      const entry = { workload: '', id: '', count: 1, urgent: false, payload: Buffer.alloc(0), size: 0 };
-      const cursor = { segment: 0, offset: 0, skip: 0, index: 0 };
-      return { lane: 'express', entries: Array(most).fill(entry), cursor, damaged: 0 };
+      return takenOf(Array(most).fill(entryOf('')));
     };
     return { take, done: () => {} } as unknown as Spool;
   };
-  const transportOf = (send: Transport['send']): Transport => ({
-    ...{ maxEntries: 1000, maxBytes: 1 << 20, gatherMs: 0 },
-    encode: () => '',
-    send,
-    close: async () => {},
-  });
 
   test('five in a row, small batches are tried until one gets through', async () => {
     const sizes: number[] = [];
@@ -40,7 +156,7 @@ describe('after failures', () => {
     await new Promise<void>((resolve) => {
       const delivery = new Delivery({
         spool: endless(sizes),
-        pace: 0,
+        ...{ probe: () => PROBE, pace: 0 },
         transport: transportOf(async () => {
           // the first is sent before there is a `delivery`
           await Promise.resolve();
@@ -63,6 +179,7 @@ describe('after failures', () => {
     await new Promise<void>((resolve) => {
       const delivery = new Delivery({
         spool: endless([]),
+        probe: () => PROBE,
         transport: transportOf(async () => {
           await Promise.resolve();
           times.push(performance.now());

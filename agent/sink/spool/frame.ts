@@ -28,6 +28,12 @@ export interface Entry {
 /** An entry that is to be written; its text is encoded where it is put. */
 export type NewEntry = Omit<Entry, 'payload'> & { readonly payload: string | Buffer };
 
+/** As it will be read back. */
+export const entryOf = ({ payload, ...entry }: NewEntry): Entry => ({
+  ...entry,
+  payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
+});
+
 /** What an entry will take at most, bytes. */
 export const sizeOf = ({ workload, id, payload }: NewEntry): number =>
   ENTRY_HEAD + (workload.length + id.length) * 3 + payload.length * (typeof payload === 'string' ? 3 : 1);

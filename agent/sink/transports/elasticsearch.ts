@@ -3,8 +3,8 @@ import type { Format } from '../formats/format.js';
 import { rfc3339, safeJson } from '../formats/words.js';
 import { readSecret, type Secret, type TlsFiles } from '../secret.js';
 import type { Entry } from '../spool/frame.js';
-import { Later, type Outcome, type Transport } from '../transport.js';
-import { HttpPoster } from './http.js';
+import { Later, type Outcome, Refused, type Transport } from '../transport.js';
+import { HttpPoster, printable } from './http.js';
 
 export interface ElasticsearchOptions {
   /** Of the cluster; `/_bulk` is added. */
@@ -18,8 +18,12 @@ export interface ElasticsearchOptions {
   readonly password?: Secret;
 }
 
+interface Item {
+  readonly status?: number;
+  readonly error?: { readonly type?: string; readonly reason?: string };
+}
 interface BulkAnswer {
-  readonly items?: readonly { readonly create?: { readonly status?: number } }[];
+  readonly items?: readonly { readonly create?: Item }[];
 }
 
 /** Elasticsearch's (and OpenSearch's) bulk API. An event's id is the document's, so one that comes twice is there once. */
@@ -53,12 +57,13 @@ export class Elasticsearch implements Transport {
     const { items = [] } = JSON.parse(answer.body.toString('utf8')) as BulkAnswer;
     if (items.length !== entries.length)
       throw new Error(`the bulk answer has ${items.length} items for ${entries.length} documents`);
-    const statuses = items.map(({ create }) => create?.status ?? 0);
-    const busy = statuses.find((status) => status === 429 || status >= 500 || status === 0);
+    const bad = items.flatMap(({ create = {} }, at) => (isThere(create) ? [] : [{ create, at }]));
     // those that were taken are found to be there (409) the next time
-    if (busy !== undefined) throw new Later(`some documents were answered ${busy}`);
-    const refused = statuses.flatMap((status, at) => (status >= 400 && status !== 409 ? [at] : []));
-    return { refused: new Set(refused) };
+    const later = bad.find(({ create }) => create.status !== 400 && create.status !== 413);
+    if (later) throw new Later(`some documents were ${answerOf(later.create)}`);
+    if (bad[0] && bad.length === items.length)
+      throw new Refused(`all documents were ${answerOf(bad[0].create)}`);
+    return { refused: new Set(bad.map(({ at }) => at)) };
   }
 
   #authorization(): Record<string, string> {
@@ -73,3 +78,8 @@ export class Elasticsearch implements Transport {
     this.#poster.close();
   }
 }
+
+const isThere = ({ status = 0 }: Item) => status === 409 || (status >= 200 && status < 300);
+
+const answerOf = ({ status, error }: Item) =>
+  `answered ${status} ${printable(`${error?.type ?? ''} ${error?.reason ?? ''}`)}`.trim();

@@ -47,10 +47,10 @@ export class HttpPoster {
         request.end(body);
       });
     } catch (error) {
-      if (error instanceof Refused || error instanceof Later) throw error;
-      // a certificate that was replaced is taken up by the next agent
+      // a certificate that was replaced is taken up by the next agent; one that has expired is answered 400 by some
       this.#agent?.destroy();
       this.#agent = undefined;
+      if (error instanceof Refused || error instanceof Later) throw error;
       throw new Error(`${this.#url.host}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
@@ -70,10 +70,13 @@ async function collect(response: IncomingMessage): Promise<Answer> {
   }
   const body = Buffer.concat(parts);
   if (status >= 200 && status < 300) return { status, body };
-  const what = `answered ${status} ${body.toString('utf8', 0, 200).replaceAll(/[^\x20-\x7e]+/g, ' ')}`.trim();
+  const what = `answered ${status} ${printable(body.toString('utf8', 0, 200))}`.trim();
   if (status === 400 || status === 413 || status === 422) throw new Refused(what);
   throw new Later(what, retryAfter(response.headers['retry-after']));
 }
+
+/** For a message. */
+export const printable = (text: string) => text.slice(0, 200).replaceAll(/[^\x20-\x7e]+/g, ' ');
 
 /** RFC 9110: seconds, or a date; in milliseconds, an hour at most. */
 function retryAfter(value: string | undefined): number | undefined {
