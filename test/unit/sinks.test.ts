@@ -1,5 +1,16 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,7 +20,7 @@ import { Server as GrpcServer, ServerCredentials, status } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { FORMATS } from '../../agent/sink/formats/format.js';
-import { makeSink } from '../../agent/sink/make.js';
+import { makeSink, transportOf } from '../../agent/sink/make.js';
 import type { SinkSettings } from '../../agent/sink/settings.js';
 import type { Sink } from '../../agent/sink/sink.js';
 import { RotatingFile } from '../../agent/sink/transports/file.js';
@@ -97,6 +108,77 @@ describe('a file', () => {
     expect(linesOf(gunzipSync(readFileSync(`${path}.2.gz`)))[0]).toBe(20);
     expect(existsSync(`${path}.3.gz`)).toBe(false);
   });
+
+  describe('that was rotated but not compressed', () => {
+    const entriesOf = (n: number) => {
+      const payload = Buffer.from(`${String(n).padStart(99, '0')}\n`);
+      return [{ workload: '', id: String(n), count: 1, urgent: false, payload }];
+    };
+    const rotating = () => {
+      const path = join(directory, 'events');
+      writeFileSync(`${path}.1`, 'delivered before\n');
+      writeFileSync(`${path}.1.gz.part`, 'half');
+      return { path, file: new RotatingFile({ path, format: ({ id }) => id, maxBytes: 150, keep: 5 }) };
+    };
+
+    test('when an agent was killed is compressed by the next', async () => {
+      const { path, file } = rotating();
+      for (let i = 0; i < 3; i++) await file.send(entriesOf(i));
+      await file.close();
+      const names = ['events', 'events.1.gz', 'events.2.gz', 'events.3.gz'];
+      expect(readdirSync(directory).sort()).toEqual(names);
+      expect(gunzipSync(readFileSync(`${path}.3.gz`)).toString()).toBe('delivered before\n');
+    });
+
+    test('since that failed is not written over', async () => {
+      const { path, file } = rotating();
+      rmSync(`${path}.1.gz.part`);
+      mkdirSync(`${path}.1.gz.part`);
+      await file.send(entriesOf(0));
+      for (let i = 0; i < 2; i++) await expect(file.send(entriesOf(1))).rejects.toThrow('EISDIR');
+      expect(readFileSync(`${path}.1`, 'utf8')).toBe('delivered before\n');
+      rmdirSync(`${path}.1.gz.part`);
+      await file.send(entriesOf(1));
+      await file.close();
+      expect(gunzipSync(readFileSync(`${path}.2.gz`)).toString()).toBe('delivered before\n');
+    });
+  });
+
+  test('in CEF tells gaps apart by their ids, however long the sink’s name', async () => {
+    const path = join(directory, 'events');
+    const sink = await fileOf({ path, name: 'a'.repeat(32), format: 'cef' });
+    for (const pod of ['one', 'other']) sink.withhold(alertOf({ pod }));
+    open.splice(open.indexOf(sink), 1);
+    await sink.close();
+    const lines = readFileSync(path, 'utf8').trim().split('\n');
+    expect(new Set(lines.map((line) => parseCef(line).extension.get('externalId'))).size).toBe(2);
+  });
+});
+
+test('a standard output that nobody reads any more is told to who writes, and ends nobody', async () => {
+  const script = `
+    import { FORMATS } from './dist/sink/formats/format.js';
+    import { StandardOutput } from './dist/sink/transports/standard-output.js';
+    const out = new StandardOutput(FORMATS.belay);
+    await new Promise((resolve) => process.stdin.once('data', resolve));
+    const entry = { workload: '', id: '', count: 1, urgent: false, payload: Buffer.from('line\\n') };
+    for (let i = 0; i < 2; i++)
+      await out.send([entry]).catch(async ({ code }) => {
+        // an event that nobody listens to would come now
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        process.stderr.write(code + ' ');
+      });
+    process.exit(7);`;
+  const cwd = new URL('../..', import.meta.url);
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { cwd });
+  let told = '';
+  child.stderr.on('data', (text) => {
+    told += text;
+  });
+  child.stdout.destroy();
+  child.stdin.end('go');
+  const [code] = await once(child, 'close');
+  expect({ code, told }).toMatchObject({ code: 7, told: expect.stringMatching(/^EPIPE \S+ $/) });
 });
 
 describe('rsyslog', () => {
@@ -231,6 +313,27 @@ describe('over HTTP', () => {
     );
   });
 
+  test('what is refused as everything is, is kept, and sent over a new connection', async () => {
+    const lines: string[] = [];
+    const refused = new Set<object>();
+    let expired = true;
+    server = await httpServer((body, { socket }, response) => {
+      if (expired) refused.add(socket);
+      else {
+        expect(refused).not.toContain(socket);
+        lines.push(...body.trim().split('\n'));
+      }
+      response.writeHead(expired ? 400 : 200).end(expired ? 'The SSL certificate error' : '');
+    });
+    const sink = await sinkOf({ name: 'hook', type: 'webhook', url: server.url });
+    write(sink, 0, 100);
+    await vi.waitFor(() => expect(sink.stats.failures).toBeGreaterThan(1));
+    expect(sink.stats).toMatchObject({ waiting: 100, dropped: 0, trouble: expect.stringContaining('SSL') });
+    expired = false;
+    await arrived(sink);
+    expect(idsOf(lines).size).toBe(100);
+  });
+
   test('alerts that are only counted are told of by their number when there are no more, those that it filters out apart', async () => {
     const lines: string[] = [];
     server = await httpServer((body, _, response) => {
@@ -343,6 +446,44 @@ describe('over HTTP', () => {
     });
     expect(sink.stats).toMatchObject({ delivered: 19, dropped: 1 });
   });
+
+  test.each([
+    [403, 'security_exception', 'action is unauthorized for API key'],
+    [404, 'index_not_found_exception', 'no such index [logs-belay]'],
+    [400, 'illegal_argument_exception', 'pipeline with id [x] does not exist'],
+  ])(
+    'Elasticsearch that answers every document %i gets them once that is mended',
+    async (status, type, reason) => {
+      let wrong = true;
+      const ids = new Set<string>();
+      server = await httpServer((body, _, response) => {
+        const all = body
+          .trim()
+          .split('\n')
+          .flatMap((line) => JSON.parse(line).create?._id ?? []);
+        if (!wrong) for (const id of all) ids.add(id);
+        const create = wrong ? { status, error: { type, reason } } : { status: 201 };
+        response.end(JSON.stringify({ errors: wrong, items: all.map(() => ({ create })) }));
+      });
+      const sink = await sinkOf({ name: 'es', type: 'elasticsearch', url: server.url, index: 'logs-belay' });
+      write(sink, 0, 20);
+      await vi.waitFor(() => expect(sink.stats.failures).toBeGreaterThan(1));
+      expect(sink.stats).toMatchObject({ waiting: 20, dropped: 0, trouble: expect.stringContaining(reason) });
+      wrong = false;
+      await arrived(sink);
+      expect(ids.size).toBe(20);
+    },
+  );
+
+  test('Elasticsearch gets documents whose labels do not conflict in a mapping, if no format is named', async () => {
+    const transport = await transportOf(
+      { name: 'es', type: 'elasticsearch', url: 'http://es:9200', index: 'logs-belay' },
+      FORMATS,
+    );
+    const labels = { app: 'web', 'app.kubernetes.io/name': 'web' };
+    const [, document = ''] = String(transport.encode(alertOf({ labels }))).split('\n');
+    expect(Object.keys(JSON.parse(document).labels)).toEqual(['app', 'app_kubernetes_io/name']);
+  });
 });
 
 /** The receiver's side of OTLP, from the published layout and not from the sink's own. */
@@ -391,24 +532,20 @@ const responseOf = (rejected: number) => {
   return Buffer.from(type.encode(type.fromObject({ partialSuccess })).finish());
 };
 
+const same = (bytes: Buffer) => bytes;
+const EXPORT = {
+  path: '/opentelemetry.proto.collector.logs.v1.LogsService/Export',
+  ...{ requestStream: false, responseStream: false },
+  ...{ requestSerialize: same, requestDeserialize: same, responseSerialize: same, responseDeserialize: same },
+};
+
 describe('OTLP', () => {
   test('by gRPC brings records with what collectors route by, again after the collector was not there', async () => {
     const records: Received[] = [];
     let calls = 0;
     const grpc = new GrpcServer();
-    const same = (bytes: Buffer) => bytes;
-    const method = {
-      path: '/opentelemetry.proto.collector.logs.v1.LogsService/Export',
-      ...{ requestStream: false, responseStream: false },
-      ...{
-        requestSerialize: same,
-        requestDeserialize: same,
-        responseSerialize: same,
-        responseDeserialize: same,
-      },
-    };
     grpc.addService(
-      { export: method },
+      { export: EXPORT },
       {
         export: (call: { request: Buffer }, done: (error: object | null, answer?: Buffer) => void) => {
           if (++calls === 1) return done({ code: status.UNAVAILABLE, details: 'not yet' });
@@ -440,6 +577,40 @@ describe('OTLP', () => {
     await arrived(sink);
     expect(sink.stats).toMatchObject({ delivered: 58, dropped: 2, untold: 2 });
     grpc.forceShutdown();
+  });
+
+  test('by gRPC reads its authorities anew after the collector’s certificate was replaced', async () => {
+    const place = join(directory, 'pki');
+    mkdirSync(place);
+    const caFile = join(directory, 'ca.pem');
+    const collector = async (port: number) => {
+      const { key, cert } = certificate(place);
+      const grpc = new GrpcServer();
+      const pair = { private_key: readFileSync(key), cert_chain: readFileSync(cert) };
+      const done = (_: object, answer: (error: null, bytes: Buffer) => void) => answer(null, responseOf(0));
+      grpc.addService({ export: EXPORT }, { export: done });
+      const bound = await new Promise<number>((resolve, reject) =>
+        grpc.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createSsl(null, [pair]), (error, at) =>
+          error ? reject(error) : resolve(at),
+        ),
+      );
+      return { grpc, port: bound, cert };
+    };
+    const first = await collector(0);
+    cpSync(first.cert, caFile);
+    const sink = await sinkOf({
+      ...{ name: 'otlp', type: 'otlp', url: `grpcs://localhost:${first.port}`, caFile },
+    });
+    write(sink, 0, 1);
+    await arrived(sink);
+    first.grpc.forceShutdown();
+    const second = await collector(first.port);
+    write(sink, 1, 2);
+    await vi.waitFor(() => expect(sink.stats.trouble).toContain('UNAVAILABLE'), { timeout: 20_000 });
+    cpSync(second.cert, caFile);
+    await arrived(sink);
+    expect(sink.stats).toMatchObject({ delivered: 2, dropped: 0 });
+    second.grpc.forceShutdown();
   });
 
   test('by HTTP brings the same', async () => {

@@ -62,13 +62,22 @@ export class RotatingFile implements Transport {
     this.#size = await endOfLastLine(file);
     await file.truncate(this.#size);
     this.#file = file;
+    this.#compressing = this.#compressing.then(() => this.#compress()).catch(() => {});
     return file;
+  }
+
+  /** What has been rotated; it may also have been by an agent that was killed. */
+  async #compress(): Promise<void> {
+    const rotated = `${this.#options.path}.1`;
+    if (existsSync(rotated)) await compress(rotated);
   }
 
   /** `path` becomes `path.1`, compressed ones each one number up; the oldest goes. */
   async #rotate(): Promise<void> {
     const { path, keep } = this.#options;
     await this.#compressing;
+    // if that failed it is still there, and would be renamed over
+    await this.#compress();
     await this.#file?.close();
     this.#file = undefined;
     this.#size = 0;
@@ -77,7 +86,6 @@ export class RotatingFile implements Transport {
     for (let n = keep - 1; n >= 1; n--)
       if (existsSync(`${path}.${n}.gz`)) await rename(`${path}.${n}.gz`, `${path}.${n + 1}.gz`);
     await rename(path, `${path}.1`);
-    this.#compressing = compress(`${path}.1`).catch(() => {});
   }
 
   async close(): Promise<void> {

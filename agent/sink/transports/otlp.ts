@@ -104,8 +104,11 @@ export class Otlp implements Transport {
       return new Promise((resolve, reject) => {
         const call = to.makeUnaryRequest(EXPORT, same, same, request, metadata, (error, answer) => {
           signal.removeEventListener('abort', cancel);
-          if (error) reject(meaningOf(error));
-          else resolve(answer ?? new Uint8Array());
+          if (!error) return resolve(answer ?? new Uint8Array());
+          // a certificate that was replaced is taken up by the next client
+          to.close();
+          client = undefined;
+          reject(meaningOf(error));
         });
         const cancel = () => call.cancel();
         signal.addEventListener('abort', cancel);

@@ -12,6 +12,8 @@ export class StandardOutput implements Transport {
 
   constructor(format: Format) {
     this.#format = format;
+    // `send` is told
+    process.stdout.on('error', () => {});
   }
 
   encode(record: BelayRecord): string {
