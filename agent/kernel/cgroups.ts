@@ -1,13 +1,15 @@
 import { type Dirent, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { CGROUP_ROOT } from '../workload/cgroup.js';
 import { containerOfCgroup, podOfCgroup } from '../workload/cgroup-names.js';
 import { type Place, placeKey, type Workload } from '../workload/model.js';
 import type { Kernel } from './kernel.js';
 
-const ROOT = '/sys/fs/cgroup';
-
 /** Pods' cgroups lie at most so deep: slices for all pods, for a class of service, and the cgroup that kubelet was given. */
 const POD_DEPTH = 6;
+
+/** The service manager's, of which there are many, and no pods below. */
+const NOT_PODS = new Set(['system.slice', 'user.slice', 'init.scope']);
 
 /** Where a workload is: a path, or a place that the kernel finds by name. */
 type Where = { readonly kind: 'cgroup'; readonly path: string } | Place;
@@ -24,51 +26,50 @@ interface Claim {
  */
 export class CgroupBinder {
   readonly #kernel: Kernel;
+  readonly #root: string;
   readonly #claims = new Map<string, Claim>();
   /** Paths of the cgroups of pods, by uid, as seen last. */
   readonly #pods = new Map<string, string>();
   #host: number | undefined;
   #unknown: number | undefined;
 
-  constructor(kernel: Kernel) {
+  /** @param root where the hierarchy is mounted */
+  constructor(kernel: Kernel, root = CGROUP_ROOT) {
     this.#kernel = kernel;
+    this.#root = root;
   }
 
-  /** Workloads' numbers are those of before where an agent before this one had claimed the same. */
-  claim(workload: Workload, id: number): void {
-    const where = whereOf(workload);
-    this.#claims.set(keyOf(where), { where, workload: id });
-    switch (where.kind) {
-      case 'cgroup':
-        this.#kernel.announceCgroup(below(where.path), id);
-        this.#bindTree(where.path, id);
-        break;
-      case 'pod':
-        this.#kernel.announcePod(where.uid, id);
-        this.#bindPod(where.uid);
-        break;
-      case 'container':
-      case 'nobody':
-        this.#kernel.announceContainer(where.id, id);
-        this.#bindPod(where.uid);
-        break;
-      case 'unknown':
-        this.#unknown = id;
-        this.#kernel.unknownPods = id;
-        this.#scan();
-        break;
-      case 'host':
-        this.#host = id;
-        this.#kernel.host = id;
-        this.#bindTree(ROOT, id);
-        break;
+  /**
+   * Takes what exists of them. All are announced before any is bound: a pod that is told after this is not unknown meanwhile.
+   * Workloads' numbers are those of before where an agent before this one had claimed the same.
+   */
+  claim(claims: readonly (readonly [workload: Workload, id: number])[]): void {
+    for (const [workload, id] of claims) this.#announce(whereOf(workload), id);
+    this.#look();
+    const pods = new Set<string>();
+    for (const [workload, id] of claims) {
+      const where = whereOf(workload);
+      if (where.kind === 'cgroup') this.#bindTree(where.path, id);
+      else if (where.kind === 'host') this.#bindTree(this.#root, id);
+      else if ('uid' in where) pods.add(where.uid);
+      else for (const uid of this.#pods.keys()) pods.add(uid);
     }
+    for (const uid of pods) this.#bindPod(uid);
+  }
+
+  #announce(where: Where, id: number): void {
+    this.#claims.set(keyOf(where), { where, workload: id });
+    if (where.kind === 'cgroup') this.#kernel.announceCgroup(this.#below(where.path), id);
+    else if (where.kind === 'pod') this.#kernel.announcePod(where.uid, id);
+    else if ('id' in where) this.#kernel.announceContainer(where.id, id);
+    else if (where.kind === 'unknown') this.#kernel.unknownPods = this.#unknown = id;
+    else this.#kernel.host = this.#host = id;
   }
 
   release(workload: Workload, id: number): void {
     const where = whereOf(workload);
     this.#claims.delete(keyOf(where));
-    if (where.kind === 'cgroup') this.#kernel.withdrawCgroup(below(where.path));
+    if (where.kind === 'cgroup') this.#kernel.withdrawCgroup(this.#below(where.path));
     else if (where.kind === 'pod') this.#kernel.withdrawPod(where.uid);
     else if ('id' in where) this.#kernel.withdrawContainer(where.id);
     else if (where.kind === 'unknown') this.#kernel.unknownPods = this.#unknown = 0;
@@ -103,7 +104,7 @@ export class CgroupBinder {
     if ('id' in where) return this.#kernel.announcedContainers().get(where.id) || undefined;
     if (where.kind !== 'cgroup') return undefined;
     // also of a cgroup that is not there: it may have been since, and what happened there is still to be told
-    const announced = this.#kernel.announcedOwner(below(where.path));
+    const announced = this.#kernel.announcedOwner(this.#below(where.path));
     const id = cgroupId(where.path);
     return announced || (id === undefined ? undefined : this.#kernel.bindingOf(id)?.workload) || undefined;
   }
@@ -111,7 +112,9 @@ export class CgroupBinder {
   /** Takes back what an agent before this one announced and nobody claims. */
   forgetOthers(): void {
     const paths = new Set(
-      [...this.#claims.values()].flatMap(({ where }) => (where.kind === 'cgroup' ? below(where.path) : [])),
+      [...this.#claims.values()].flatMap(({ where }) =>
+        where.kind === 'cgroup' ? this.#below(where.path) : [],
+      ),
     );
     for (const path of this.#kernel.announcedCgroups().keys())
       if (!paths.has(path)) this.#kernel.withdrawCgroup(path);
@@ -129,7 +132,7 @@ export class CgroupBinder {
   made(path: string): boolean {
     const uid = podOfCgroup(basename(path)) ?? podOfCgroup(basename(dirname(path)));
     if (uid === undefined) return false;
-    this.#pods.set(uid, join(ROOT, podOfCgroup(basename(path)) === undefined ? dirname(path) : path));
+    this.#pods.set(uid, join(this.#root, podOfCgroup(basename(path)) === undefined ? dirname(path) : path));
     return this.#bindPod(uid);
   }
 
@@ -139,26 +142,26 @@ export class CgroupBinder {
     for (const { where, workload } of this.#claims.values()) {
       if (where.kind === 'cgroup') found = this.#bindTree(where.path, workload) || found;
     }
-    if (this.#host) found = this.#bindTree(ROOT, this.#host) || found;
+    if (this.#host) found = this.#bindTree(this.#root, this.#host) || found;
     return found;
   }
 
-  /** Looks where pods' cgroups are; to be called before claims of pods and containers that may run already. */
-  look(): void {
+  /** Looks where pods' cgroups are. */
+  #look(): void {
     const visit = (path: string, depth: number) => {
       for (const name of subdirectories(path)) {
         const uid = podOfCgroup(name);
         if (uid !== undefined) this.#pods.set(uid, join(path, name));
-        // classes of service are below a directory that is named after Kubernetes, by whatever name of their own
-        else if (depth > 1 && (/kube/.test(name) || path !== ROOT)) visit(join(path, name), depth - 1);
+        else if (depth > 1 && !(path === this.#root && NOT_PODS.has(name)))
+          visit(join(path, name), depth - 1);
       }
     };
     this.#pods.clear();
-    if (this.#unknown) visit(ROOT, POD_DEPTH);
+    if (this.#unknown) visit(this.#root, POD_DEPTH);
   }
 
   #scan(): boolean {
-    this.look();
+    this.#look();
     let found = false;
     for (const uid of this.#pods.keys()) found = this.#bindPod(uid) || found;
     return found;
@@ -187,6 +190,11 @@ export class CgroupBinder {
     return found;
   }
 
+  /** As the kernel calls it. */
+  #below(path: string): string {
+    return path === this.#root ? '/' : path.slice(this.#root.length);
+  }
+
   #bindingOf(path: string) {
     const id = cgroupId(path);
     return id === undefined ? undefined : this.#kernel.bindingOf(id);
@@ -202,7 +210,7 @@ export class CgroupBinder {
   }
 
   #bindTree(path: string, workload: number): boolean {
-    let found = path === ROOT && workload !== this.#host ? false : this.#bind(path, workload, false);
+    let found = path === this.#root && workload !== this.#host ? false : this.#bind(path, workload, false);
     for (const name of subdirectories(path)) {
       const child = join(path, name);
       if (this.#claims.has(child) || (this.#unknown && podOfCgroup(name) !== undefined)) continue;
@@ -233,9 +241,4 @@ function subdirectories(path: string): string[] {
 /** A cgroup v2 directory's inode number is the id that the programs see; undefined = it does not exist. */
 function cgroupId(path: string): bigint | undefined {
   return statSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
-}
-
-/** As the kernel calls it. */
-function below(path: string): string {
-  return path === ROOT ? '/' : path.slice(ROOT.length);
 }

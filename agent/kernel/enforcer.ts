@@ -22,6 +22,8 @@ interface Bound {
   readonly id: number;
   workload: Workload;
   set: InForce | undefined;
+  /** Why policies that reach it are not in `set`, one each. */
+  unfit: readonly Diagnostic[];
   /** What its policies were settled for: the same again changes nothing. */
   settled: { readonly workload: Workload; readonly round: number } | undefined;
   /** The kernel has been told where it is. */
@@ -29,6 +31,16 @@ interface Bound {
   /** As the kernel has been told; an agent before this one may have told it otherwise. */
   visible: Visibility | undefined;
 }
+
+/** Policies that do not fit together. */
+interface Refused {
+  readonly why: readonly Diagnostic[];
+  /** As many of them as do, and why each of the others does not; once that has been asked for. */
+  most?: { readonly set: InForce | undefined; readonly leftOut: readonly Diagnostic[] };
+}
+
+/** By the sets' keys: what has been refused in a round is not tried again in it. */
+type Refusals = Map<string, Refused>;
 
 /** The number of what is not judged. */
 const NOBODY = 0;
@@ -78,7 +90,6 @@ export class Enforcer {
   #policies: readonly Policy[] = [];
   /** Those that can reach workloads of a namespace, by its name; made when asked for. */
   readonly #ofNamespace = new Map<string, readonly Policy[]>();
-  #unfit: readonly Diagnostic[] = [];
 
   constructor(kernel: Kernel, postures: Postures, visibility: Visibility = NOTHING_VISIBLE) {
     this.#kernel = kernel;
@@ -121,7 +132,6 @@ export class Enforcer {
       if (this.#cgroups.lingers(bound.workload)) this.#lingering.add(key);
       else this.#drop(key, bound);
     }
-    const fresh: Bound[] = [];
     for (const [key, workload] of wanted) {
       const bound = this.#bound.get(key);
       if (bound) {
@@ -138,23 +148,18 @@ export class Enforcer {
         });
         continue;
       }
-      const added: Bound = {
+      this.#bound.set(key, {
         id,
         workload,
         set: undefined,
+        unfit: [],
         settled: undefined,
         claimed: false,
         visible: undefined,
-      };
-      this.#bound.set(key, added);
+      });
       if (id !== NOBODY) this.#byId.set(id, workload);
-      fresh.push(added);
     }
-    // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
-    diagnostics.push(...this.#reconcile(), ...this.#show());
-    if (fresh.length > 0) this.#cgroups.look();
-    for (const bound of fresh) this.#claim(bound);
-    if (fresh.length > 0) this.#kernel.adopt();
+    diagnostics.push(...this.#show(), ...this.#reconcile());
     if (!this.#settled) {
       this.#cgroups.forgetOthers();
       this.#settled = true;
@@ -185,11 +190,18 @@ export class Enforcer {
     return diagnostics;
   }
 
-  /** The node's own processes are looked at only where policies want that. */
-  #claim(bound: Bound): void {
-    if (bound.claimed || (bound.workload.place?.kind === 'host' && bound.set === undefined)) return;
-    this.#cgroups.claim(bound.workload, bound.id);
-    bound.claimed = true;
+  /**
+   * All that are new at once, so that none is taken for another's meanwhile. The node's own processes are looked at only where
+   * policies want that.
+   */
+  #claim(): void {
+    const claims = [...this.#bound.values()].filter(
+      ({ claimed, workload, set }) => !claimed && (workload.place?.kind !== 'host' || set !== undefined),
+    );
+    if (claims.length === 0) return;
+    this.#cgroups.claim(claims.map(({ workload, id }) => [workload, id]));
+    for (const bound of claims) bound.claimed = true;
+    this.#kernel.adopt();
   }
 
   #drop(key: string, bound: Bound): void {
@@ -253,7 +265,7 @@ export class Enforcer {
       if (workload.containers !== undefined) continue;
       for (const policy of set?.policies ?? []) workloads.set(policy, (workloads.get(policy) ?? 0) + 1);
     }
-    return { workloads, unfit: this.#unfit };
+    return { workloads, unfit: [...this.#bound.values()].flatMap(({ unfit }) => unfit) };
   }
 
   /** The policies in force for each workload, by its number. */
@@ -285,49 +297,63 @@ export class Enforcer {
 
   #reconcile(): Diagnostic[] {
     const diagnostics: Diagnostic[] = [];
-    const retired: InForce[] = [];
-    /** Keys of what does not fit, each told once. */
-    const failed = new Set<string>();
+    const refused: Refusals = new Map();
     for (const bound of this.#bound.values()) {
       if (bound.id === NOBODY) continue;
       if (bound.settled?.workload === bound.workload && bound.settled.round === this.#round) continue;
-      const { selected, policies } = this.#select(bound.workload);
-      const postures = bound.workload.postures ?? this.#postures;
-      const key = this.#keyOf(policies, postures);
-      // an agent before this one may have left tables in force
-      const none = bound.set === undefined && this.#kernel.enforces(bound.id, undefined);
-      if (bound.set?.key === key || (none && policies.length === 0)) {
-        bound.settled = { workload: bound.workload, round: this.#round };
-        continue;
-      }
-      let set: InForce | undefined;
-      if (policies.length > 0) {
-        set = failed.has(key) ? undefined : this.#setOf(key, policies, selected, postures, diagnostics);
-        if (set === undefined) failed.add(key);
-        // What it had stays; one that had nothing gets as many of them as fit.
-        if (set === undefined && bound.set !== undefined) continue;
-        set ??= this.#mostOf(policies, selected, postures);
-        if (set === undefined) continue;
-      }
-      this.#kernel.enforce(bound.id, set);
-      bound.set = set;
-      bound.settled = { workload: bound.workload, round: this.#round };
-      if (!bound.claimed && bound.workload.place?.kind === 'host') {
-        this.#claim(bound);
-        if (bound.claimed) this.#kernel.adopt();
-      }
+      if (this.#settle(bound, refused)) bound.settled = { workload: bound.workload, round: this.#round };
+      diagnostics.push(...bound.unfit);
     }
+    // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
+    this.#claim();
     const inForce = new Set([...this.#bound.values()].map((b) => b.set));
-    for (const [key, set] of this.#sets) {
-      if (inForce.has(set)) continue;
-      this.#sets.delete(key);
-      retired.push(set);
-    }
-    this.#kernel.retire(retired);
+    this.#retire([...this.#sets.values()].filter((set) => !inForce.has(set)));
     if (this.#compiled > TRIM_BYTES) this.#kernel.trimSoon();
     this.#compiled = 0;
-    this.#unfit = diagnostics;
-    return diagnostics;
+    // workloads that the same policies reach say the same
+    return [
+      ...new Map(
+        diagnostics.map((each) => [`${each.at.file}:${each.at.line} ${each.message}`, each]),
+      ).values(),
+    ];
+  }
+
+  /** @returns false = it is to be tried again */
+  #settle(bound: Bound, refused: Refusals): boolean {
+    const { selected, policies } = this.#select(bound.workload);
+    const postures = bound.workload.postures ?? this.#postures;
+    const key = this.#keyOf(policies, postures);
+    bound.unfit = [];
+    if (bound.set?.key === key) return true;
+    if (policies.length === 0) {
+      // an agent before this one may have left tables in force
+      if (!this.#kernel.enforces(bound.id, undefined)) this.#kernel.enforce(bound.id, undefined);
+      bound.set = undefined;
+      return true;
+    }
+    let set = this.#setOf(key, policies, selected, postures, refused);
+    if ('why' in set) {
+      const { why } = set;
+      const before = bound.set;
+      if (before !== undefined) {
+        // what it had stays; that may be the same policies in another form
+        const out = selected.filter((policy) => !before.policies.includes(policy));
+        bound.unfit = out.length === 0 ? why : out.map(({ at }) => ({ ...why[0], at }));
+        return false;
+      }
+      set.most ??= this.#mostOf(policies, selected, postures, refused, why);
+      bound.unfit = set.most.leftOut;
+      if (set.most.set === undefined) return false;
+      set = set.most.set;
+    }
+    this.#kernel.enforce(bound.id, set);
+    bound.set = set;
+    return true;
+  }
+
+  #retire(sets: readonly InForce[]): void {
+    for (const { key } of sets) this.#sets.delete(key);
+    this.#kernel.retire(sets);
   }
 
   /** The policies that reach a workload, and the form in which they do. */
@@ -362,48 +388,64 @@ export class Enforcer {
     return `${names.join()} ${file} ${network} ${capabilities}`;
   }
 
-  /** Undefined if they do not fit together, which is told. */
   #setOf(
     key: string,
     policies: readonly Policy[],
     selected: readonly Policy[],
     postures: Postures,
-    diagnostics: Diagnostic[],
-  ): InForce | undefined {
-    const known = this.#sets.get(key);
+    refused: Refusals,
+  ): InForce | Refused {
+    const known = this.#sets.get(key) ?? refused.get(key);
     if (known) return known;
+    const refuse = (why: readonly Diagnostic[]): Refused => {
+      const refusal = { why };
+      refused.set(key, refusal);
+      return refusal;
+    };
     const compiled = compile(policies, postures);
-    if (!compiled.ok) {
-      diagnostics.push(...compiled.diagnostics);
-      return undefined;
-    }
+    if (!compiled.ok) return refuse(compiled.diagnostics);
     try {
       return this.#publish(key, selected, compiled.set);
     } catch (error) {
       if (!(error instanceof ArenaFull) && !(error instanceof CannotAttach)) throw error;
-      diagnostics.push({ at: policies[0].at, severity: 'error', message: error.message });
-      return undefined;
+      return refuse([{ at: policies[0].at, severity: 'error', message: error.message }]);
     }
   }
 
-  /** A set of as many of the policies as fit together, found by halves. */
-  #mostOf(policies: readonly Policy[], selected: readonly Policy[], postures: Postures): InForce | undefined {
-    const fits = (indexes: readonly number[]) =>
-      compile(
-        indexes.map((i) => policies[i]),
-        postures,
-      ).ok;
-    const add = (base: readonly number[], more: readonly number[]): readonly number[] => {
-      const all = [...base, ...more];
-      if (fits(all)) return all;
-      if (more.length <= 1) return base;
+  /** As many of the policies as fit together, found by halves, where all of them do not. */
+  #mostOf(
+    policies: readonly Policy[],
+    selected: readonly Policy[],
+    postures: Postures,
+    refused: Refusals,
+    why: readonly Diagnostic[],
+  ): NonNullable<Refused['most']> {
+    let set: InForce | undefined;
+    let kept: readonly number[] = [];
+    const leftOut: Diagnostic[] = [];
+    const halve = (more: readonly number[], why: readonly Diagnostic[]): void => {
+      if (more.length === 1) {
+        leftOut.push({ ...why[0], at: policies[more[0]].at });
+        return;
+      }
       const half = more.length >> 1;
-      return add(add(base, more.slice(0, half)), more.slice(half));
+      for (const part of [more.slice(0, half), more.slice(half)]) {
+        const all = [...kept, ...part];
+        const [some, of] = [all.map((i) => policies[i]), all.map((i) => selected[i])];
+        const found = this.#setOf(this.#keyOf(some, postures), some, of, postures, refused);
+        if ('why' in found) {
+          halve(part, found.why);
+          continue;
+        }
+        // it takes room that more may need
+        const before = set;
+        if (before && ![...this.#bound.values()].some((b) => b.set === before)) this.#retire([before]);
+        set = found;
+        kept = all;
+      }
     };
-    const kept = add([], [...policies.keys()]);
-    if (kept.length === 0) return undefined;
-    const [some, of] = [kept.map((i) => policies[i]), kept.map((i) => selected[i])];
-    return this.#setOf(this.#keyOf(some, postures), some, of, postures, []);
+    halve([...policies.keys()], why);
+    return { set, leftOut };
   }
 
   #publish(key: string, policies: readonly Policy[], compiled: PolicySet): InForce {
