@@ -169,22 +169,27 @@ export class KubeApi {
 /** One request under way, given up when nothing comes for too long. */
 class Answer {
   readonly #abort = new AbortController();
-  readonly #signal: AbortSignal;
+  readonly #caller: AbortSignal | undefined;
   readonly #timer: NodeJS.Timeout;
   #response: IncomingMessage | undefined;
+  readonly #callOff = () => this.#abort.abort(this.#caller?.reason);
 
-  constructor(patience: number, signal: AbortSignal | undefined) {
-    this.#signal = signal === undefined ? this.#abort.signal : AbortSignal.any([signal, this.#abort.signal]);
+  constructor(patience: number, caller: AbortSignal | undefined) {
+    this.#caller = caller;
+    if (caller?.aborted) this.#callOff();
+    // not `AbortSignal.any`: what it makes lives as long as the caller's, which may be the agent's whole life
+    caller?.addEventListener('abort', this.#callOff);
     const silent = () => this.#abort.abort(new Error(`nothing came for ${patience / 1000} s`));
     this.#timer = setTimeout(silent, patience);
   }
 
   async of(send: () => ReturnType<typeof httpRequest>, body: string | undefined): Promise<this> {
+    const { signal } = this.#abort;
     try {
-      this.#signal.throwIfAborted();
+      signal.throwIfAborted();
       const response = await new Promise<IncomingMessage>((resolve, reject) => {
         const request = send();
-        this.#signal.addEventListener('abort', () => request.destroy(this.#signal.reason), { once: true });
+        signal.addEventListener('abort', () => request.destroy(signal.reason), { once: true });
         // finds a peer that vanished, and keeps what lies between from forgetting an idle watch
         request.on('socket', (socket) => socket.setKeepAlive(true, 30_000));
         request.on('error', reject);
@@ -224,7 +229,8 @@ class Answer {
     try {
       for (;;) {
         const next = await chunks?.next().catch((error: unknown) => {
-          throw new ConnectionError(this.#signal.aborted ? this.#signal.reason : error);
+          const { aborted, reason } = this.#abort.signal;
+          throw new ConnectionError(aborted ? reason : error);
         });
         if (next === undefined || next.done) return;
         this.#timer.refresh();
@@ -237,6 +243,7 @@ class Answer {
 
   #end(): void {
     clearTimeout(this.#timer);
+    this.#caller?.removeEventListener('abort', this.#callOff);
     this.#response?.destroy();
   }
 }
