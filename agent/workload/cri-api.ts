@@ -20,6 +20,8 @@ export interface CriContainer {
   readonly metadata: { readonly name: string } | null;
   readonly image: { readonly image: string; readonly user_specified_image: string } | null;
   readonly image_ref: string;
+  /** A number where it is one that is not known here. */
+  readonly state: keyof typeof STATES | number;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -35,6 +37,8 @@ export interface CriVersion {
 
 const text = (id: number) => ({ id, type: 'string' });
 const message = (fields: object) => ({ fields });
+
+const STATES = { CONTAINER_CREATED: 0, CONTAINER_RUNNING: 1, CONTAINER_EXITED: 2, CONTAINER_UNKNOWN: 3 };
 
 const MESSAGES = {
   RuntimeService: {
@@ -53,8 +57,10 @@ const MESSAGES = {
     metadata: { id: 3, type: 'ContainerMetadata' },
     image: { id: 4, type: 'ImageSpec' },
     image_ref: text(5),
+    state: { id: 6, type: 'ContainerState' },
     labels: { id: 8, type: 'string', keyType: 'string' },
   }),
+  ContainerState: { values: STATES },
   ContainerMetadata: message({ name: text(1) }),
   // newer runtimes say the image's id and how it was asked for
   ImageSpec: message({ image: text(1), user_specified_image: text(18) }),
@@ -68,7 +74,7 @@ const VERSIONS = ['v1', 'v1alpha2'] as const;
 
 const packages = fromJSON(
   { nested: { runtime: { nested: { v1: { nested: MESSAGES }, v1alpha2: { nested: MESSAGES } } } } } as never,
-  { keepCase: true, defaults: true, arrays: true, objects: true, longs: String },
+  { keepCase: true, defaults: true, arrays: true, objects: true, longs: String, enums: String },
 );
 
 function method<A>(name: string, version: string): MethodDefinition<object, A> {

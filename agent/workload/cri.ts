@@ -41,10 +41,10 @@ const CONTAINER_NAME = 'io.kubernetes.container.name';
 const KIND = 'io.cri-containerd.kind';
 
 /**
- * The containers of a node's runtime, with the pods that they belong to. They are listed now and then, and at once when
- * somebody asks for one; containerd also tells of each as soon as it is made, before it is started, and other runtimes
- * tell when it is time to list. What a container is never changes: it stays the same object. While the runtime is away,
- * what was known last stays.
+ * The containers of a node's runtime that have not exited, with the pods that they belong to. They are listed now and then,
+ * and at once when somebody asks for one; containerd also tells of each as soon as it is made, before it is started, and
+ * other runtimes tell when it is time to list. What a container is never changes: it stays the same object. While the
+ * runtime is away, what was known last stays.
  */
 export class Cri {
   readonly #configured: string | undefined;
@@ -183,20 +183,27 @@ export class Cri {
     const add = (facts: ContainerFacts) => now.set(facts.id, before.get(facts.id) ?? facts);
     for (const { id, metadata } of sandboxes)
       add({ id, podUid: metadata?.uid ?? '', name: '', image: '', sandbox: true });
-    for (const { id, metadata, image, image_ref, labels } of containers) {
+    const exited = new Set<string>();
+    for (const { id, metadata, image, image_ref, labels, state } of containers) {
+      // the runtime keeps them until kubelet has them removed
+      if (state === 'CONTAINER_EXITED') {
+        exited.add(id);
+        continue;
+      }
       const name = labels[CONTAINER_NAME] ?? metadata?.name ?? '';
       const called = image?.user_specified_image || image?.image || image_ref;
       add({ id, podUid: labels[POD_UID] ?? '', name, image: called, sandbox: false });
     }
     for (const [id, since] of this.#told) {
       const told = before.get(id);
-      if (now.has(id) || told === undefined || performance.now() - since > UNLISTED_MS) this.#told.delete(id);
+      const old = performance.now() - since > UNLISTED_MS;
+      if (now.has(id) || exited.has(id) || told === undefined || old) this.#told.delete(id);
       else now.set(id, told);
     }
     this.#containers = now;
     for (const id of asked) {
       const lists = (this.#asked.get(id) ?? 0) + 1;
-      if (now.has(id) || lists > LOOKUP_MS.length) this.#asked.delete(id);
+      if (now.has(id) || exited.has(id) || lists > LOOKUP_MS.length) this.#asked.delete(id);
       else this.#asked.set(id, lists);
     }
     return now.size !== before.size || [...now.keys()].some((id) => !before.has(id));

@@ -18,6 +18,8 @@ export interface PodFacts {
     readonly id?: string;
   }[];
   readonly owner?: { readonly kind: string; readonly name: string };
+  /** It has succeeded or failed: nothing of it runs any more. */
+  readonly finished?: boolean;
 }
 
 export interface NamespaceFacts {
@@ -94,6 +96,7 @@ export class NodeWorkloads {
     once('unknown', [], () => [unknownPods(options.unknown)]);
     if (options.host) once('host', [node], () => [host(node, options)]);
     for (const pod of pods) {
+      if (pod.finished) continue;
       const namespace = namespaces.get(pod.namespace);
       const running = byPod.get(pod.uid) ?? [];
       once(pod.uid, [pod, namespace, ...running], () => workloadsOf(pod, namespace, running, options));

@@ -15,6 +15,8 @@ class Runtime {
   readonly #streams = new Set<ServerWritableStream<unknown, unknown>>();
   sandboxes: string[] = [];
   containers: string[] = [];
+  /** Of the containers. */
+  exited: string[] = [];
   lists = 0;
 
   constructor(versions: readonly string[], events: boolean) {
@@ -34,7 +36,7 @@ class Runtime {
       unary('ListPodSandbox', () => Buffer.concat(this.sandboxes.map((id) => field(1, sandbox(id)))));
       unary('ListContainers', () => {
         this.lists++;
-        return Buffer.concat(this.containers.map((id) => field(1, container(id))));
+        return Buffer.concat(this.containers.map((id) => field(1, container(id, this.exited.includes(id)))));
       });
       if (!events) continue;
       this.#server.addService(
@@ -75,12 +77,14 @@ function varint(n: number): number[] {
 // numbers of the published interface: https://github.com/kubernetes/cri-api
 const sandbox = (id: string) => Buffer.concat([field(1, id), field(2, field(2, `uid-of-${id}`))]);
 const label = (name: string, value: string) => field(8, Buffer.concat([field(1, name), field(2, value)]));
-const container = (id: string) =>
+const EXITED = 2;
+const container = (id: string, exited: boolean) =>
   Buffer.concat([
     field(1, id),
     field(3, field(1, `name-${id}`)),
     field(4, Buffer.concat([field(1, 'sha256:1'), field(18, `image-${id}`)])),
     field(5, 'sha256:1'),
+    exited ? Buffer.of(6 << 3, EXITED) : Buffer.of(),
     label('io.kubernetes.container.name', `name-${id}`),
     label('io.kubernetes.pod.uid', 'uid-of-pod'),
   ]);
@@ -160,6 +164,24 @@ test('many that ask at once cost a few lists, and one that is not there is given
   await new Promise((resolve) => setTimeout(resolve, 2500));
   expect(running.lists - before).toBeLessThan(10);
   expect(running.lists - before).toBeGreaterThan(4);
+});
+
+test('a container that has exited is none, and is not looked for any longer', async () => {
+  const running = await runtime(['v1'], true);
+  running.containers = ['a', 'b'];
+  running.exited = ['b'];
+  const cri = follow();
+  await cri.attempted;
+  expect(ids(cri)).toEqual(['a']);
+  // past the second list, the next one is 10 s away
+  await expect.poll(() => running.lists, { timeout: 3000 }).toBe(2);
+  cri.lookup('b');
+  await expect.poll(() => running.lists, { timeout: 3000 }).toBe(3);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(running.lists).toBe(3);
+  running.exited = ['a', 'b'];
+  running.tell('a');
+  await expect.poll(() => ids(cri), { timeout: 5000 }).toEqual([]);
 });
 
 test("the runtime's events are followed by a list", async () => {

@@ -51,6 +51,14 @@ describe('the workloads of a node', () => {
     expect(places({})).toEqual([{ kind: 'unknown' }, { kind: 'host' }, { kind: 'pod', uid: UID }]);
   });
 
+  it('are no pods that have finished, whatever the runtime still has of them', () => {
+    const finished = pod({ finished: true });
+    expect(places({ pods: [finished], containers: [container()] })).toEqual([
+      { kind: 'unknown' },
+      { kind: 'host' },
+    ]);
+  });
+
   it('are containers once they are told apart, by the runtime or by kubelet', () => {
     const reported = pod({ containers: [{ name: 'setup', image: 'busybox', id: 'c0' }] });
     const found = of({ pods: [reported], containers: [container()] }).slice(3);
