@@ -1,5 +1,5 @@
 import { release } from 'node:os';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Logger } from 'pino';
 import { KubeApi } from '../control/api.js';
 import { configOfFile, configOfPod } from '../control/kube-config.js';
@@ -63,6 +63,8 @@ export class ClusterFeed {
       log,
       postures,
       onChange: () => wanted.setPolicies(options.source, this.#policies.policies),
+      // no sink can have this name
+      directory: join(settings.spool, '.policies'),
     });
     this.#report = new ClusterReport({
       ...{ api, log, policies: this.#policies, enforcer: options.enforcer },

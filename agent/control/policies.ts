@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import { keepLastGood } from '../policy/last-good.js';
 import type { Diagnostic, Policy, PolicyKind, Postures } from '../policy/model.js';
 import { readPolicies } from '../policy/read.js';
 import { KINDS } from '../policy/vocabulary.js';
 import type { KubeApi, KubeObject } from './api.js';
+import { LastGood, type Version } from './last-good.js';
 import { ListWatch, type Timing } from './list-watch.js';
 
 export interface PolicyRef {
@@ -29,7 +29,7 @@ export interface PolicyState {
   readonly ref: PolicyRef;
   /** The latest version is good. Otherwise `diagnostics` say why not, and the last good one is in force. */
   readonly accepted: boolean;
-  /** Of the version in force: the latest if it is good, else the last good one that this agent has seen, if any. */
+  /** Of the version in force: the latest if it is good, else the last good one that is known, if any. */
   readonly generationInForce?: number;
   /** Of the latest version; warnings too. */
   readonly diagnostics: readonly FieldDiagnostic[];
@@ -46,6 +46,8 @@ export interface ClusterPoliciesOptions {
    */
   readonly onChange: () => void;
   readonly timing?: Partial<Timing>;
+  /** Directory where the last good versions of rejected objects outlive the agent; without it they do not. */
+  readonly directory?: string;
 }
 
 /**
@@ -73,6 +75,7 @@ export class ClusterPolicies {
   readonly #options: ClusterPoliciesOptions;
   readonly #kinds: readonly KindWatch[];
   readonly #states = new Map<string, PolicyState>();
+  readonly #lastGood: LastGood | undefined;
   #policies: readonly Policy[] = [];
   #ready = false;
   #closed = false;
@@ -83,10 +86,16 @@ export class ClusterPolicies {
 
   constructor(options: ClusterPoliciesOptions) {
     this.#options = options;
+    const { directory, log } = options;
+    this.#lastGood = directory === undefined ? undefined : new LastGood(directory, log);
     const kinds = Object.keys(KINDS) as PolicyKind[];
-    this.#kinds = kinds.map((kind) => new KindWatch(kind, options, (changes) => this.#take(changes)));
+    this.#kinds = kinds.map(
+      (kind) => new KindWatch(kind, options, this.#lastGood, (changes) => this.#take(changes)),
+    );
     this.synced = Promise.all(this.#kinds.map(({ known }) => known)).then(() => {
       this.#ready = true;
+      // those of objects that went while no agent ran
+      for (const uid of this.#lastGood?.uids ?? []) if (!this.#states.has(uid)) this.#lastGood?.delete(uid);
       this.#tell();
     });
   }
@@ -115,6 +124,8 @@ export class ClusterPolicies {
         this.#states.set(uid, held.state);
         this.#log(held.state);
       }
+      if (held === undefined || held.state.accepted) this.#lastGood?.delete(uid);
+      else if (held.good !== undefined) this.#lastGood?.set(uid, held.good);
     }
     if (!this.#ready) return;
     const now = performance.now();
@@ -152,8 +163,10 @@ export class ClusterPolicies {
 /** What is kept of a policy object. */
 interface Held {
   readonly state: PolicyState;
-  /** Of what was read. */
-  readonly digest: string;
+  /** What was read. */
+  readonly text: string;
+  /** The version in force, if any. */
+  readonly good: Version | undefined;
   /** In force: one, or none. */
   readonly policies: readonly Policy[];
 }
@@ -168,15 +181,22 @@ class KindWatch {
   readonly held = new Map<string, Held>();
   readonly #kind: PolicyKind;
   readonly #options: ClusterPoliciesOptions;
+  readonly #lastGood: LastGood | undefined;
   readonly #onChange: (changes: Changes) => void;
   #settle: () => void = () => {};
   #objects: ListWatch<Held> | undefined;
   /** Watched only while there are no objects to watch. */
   #definition: ListWatch<string> | undefined;
 
-  constructor(kind: PolicyKind, options: ClusterPoliciesOptions, onChange: (changes: Changes) => void) {
+  constructor(
+    kind: PolicyKind,
+    options: ClusterPoliciesOptions,
+    lastGood: LastGood | undefined,
+    onChange: (changes: Changes) => void,
+  ) {
     this.#kind = kind;
     this.#options = options;
+    this.#lastGood = lastGood;
     this.#onChange = onChange;
     this.known = new Promise((resolve) => {
       this.#settle = resolve;
@@ -195,7 +215,8 @@ class KindWatch {
       api,
       path: collectionOf(this.#kind),
       timing,
-      select: (object, before) => hold(object, this.#kind, before, postures),
+      select: (object, before) =>
+        hold(object, this.#kind, before, this.#lastGood?.get(object.metadata.uid), postures),
       onChange: (changes) => {
         for (const change of changes) {
           if (change.type === 'deleted') this.held.delete(change.uid);
@@ -252,7 +273,14 @@ class KindWatch {
   }
 }
 
-function hold(object: KubeObject, kind: PolicyKind, before: Held | undefined, postures: Postures): Held {
+/** @param kept its last good version, where an agent before this one has kept that */
+function hold(
+  object: KubeObject,
+  kind: PolicyKind,
+  before: Held | undefined,
+  kept: Version | undefined,
+  postures: Postures,
+): Held {
   const { name, namespace, uid, generation = 0 } = object.metadata;
   // labels and status change without it
   if (before !== undefined && generation !== 0 && before.state.ref.generation === generation) return before;
@@ -261,18 +289,27 @@ function hold(object: KubeObject, kind: PolicyKind, before: Held | undefined, po
   const said = { apiVersion, kind, metadata: { name, namespace }, spec: object.spec };
   // JSON is YAML; a line for each field, so that lines tell fields
   const text = JSON.stringify(said, undefined, 1);
-  const digest = createHash('sha256').update(text).digest('base64');
-  if (before?.digest === digest) {
-    const { accepted, diagnostics, generationInForce } = before.state;
-    const inForce = accepted ? generation : generationInForce;
-    return { ...before, state: stateOf(ref, accepted, inForce, diagnostics) };
+  if (before?.text === text) {
+    const { accepted, diagnostics } = before.state;
+    const good = accepted ? { generation, text } : before.good;
+    return { ...before, good, state: stateOf(ref, accepted, good?.generation, diagnostics) };
   }
+  if (before !== undefined || kept === undefined) return settle(ref, text, before, postures);
+  // as if this agent had seen it
+  const good = settle({ ...ref, generation: kept.generation }, kept.text, undefined, postures);
+  return settle(ref, text, good.state.accepted ? good : undefined, postures);
+}
+
+function settle(ref: PolicyRef, text: string, before: Held | undefined, postures: Postures): Held {
   const settled = keepLastGood(readPolicies(text, nameOf(ref)), before?.policies ?? [], postures);
   const accepted = !settled.diagnostics.some(({ severity }) => severity === 'error');
   const fields = settled.diagnostics.length > 0 ? fieldsOfLines(JSON.parse(text)) : [];
   const diagnostics = settled.diagnostics.map((each) => ({ ...each, field: fields[each.at.line - 1] ?? '' }));
-  const inForce = accepted ? generation : before?.state.generationInForce;
-  return { digest, policies: settled.policies, state: stateOf(ref, accepted, inForce, diagnostics) };
+  const good = accepted ? { generation: ref.generation, text } : before?.good;
+  return {
+    ...{ text, good, policies: settled.policies },
+    state: stateOf(ref, accepted, good?.generation, diagnostics),
+  };
 }
 
 function stateOf(
