@@ -107,6 +107,11 @@ export class EventReader implements RawEvent {
     return one;
   }
 
+  /** What it holds on to: of one that is kept, its record. */
+  get bytes(): number {
+    return this.#batch.length;
+  }
+
   /** Faster than Buffer's own, which check their argument. */
   #u32(at: number): number {
     const b = this.#batch;

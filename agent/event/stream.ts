@@ -1,19 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { enums, maps } from '../kernel/abi.js';
+import { enums } from '../kernel/abi.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
 import type { Repeats, Untold } from '../kernel/untold.js';
 import type { Position } from '../sink/spool/spool.js';
 import { EventReader, type RawEvent } from './decode.js';
+import { Firsts } from './firsts.js';
 import { alertRecord, execRecord, logRecord, type RecordContext, unknownPodRecord } from './make-record.js';
 import type { AlertRecord, BelayRecord, GapRecord, ThrottleRecord } from './record.js';
 import type { Throttle } from './throttle.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;
 const SWEEP_MS = 500;
-/** As many first reports are remembered as there can be folds under way, twice over. */
-const REMEMBERED = 2 * maps.folds.entries;
+/** Repeats are told in the first sweep after their window, if nothing holds it up. */
+const REMEMBERED_NS = 5n * FOLD_WINDOW_NS;
 /** Where events are lost, as Kernel.counters has them. */
 const LOSSES = ['denials', 'matches', 'telemetry', 'budget'] as const;
 const FAILURE_NAMES = Object.entries(enums.failure).map(([name]) => name);
@@ -60,10 +61,9 @@ export class EventStream {
   readonly #told: Told;
   readonly #origin: Origin;
   readonly #throttle: Throttle | undefined;
-  /** First report of what may be repeating, by fold key; oldest first. */
-  readonly #firsts = new Map<bigint, EventReader>();
-  /** The same of telemetry, however much there is of it. */
-  readonly #firstLogs = new Map<bigint, EventReader>();
+  readonly #firsts = new Firsts();
+  /** Of telemetry, however much there is of it. */
+  readonly #firstLogs = new Firsts();
   readonly #reader = new EventReader();
   /** Goes on from one agent to the next, since none makes a million records a second for long. */
   #sequence = BigInt(Date.now()) * 1000n;
@@ -120,20 +120,12 @@ export class EventStream {
         continue;
       }
       const log = raw.ring === enums.ring.RING_TELEMETRY;
-      if (raw.foldKey !== 0n) {
-        const firsts = log ? this.#firstLogs : this.#firsts;
-        firsts.delete(raw.foldKey);
-        firsts.set(raw.foldKey, raw.kept());
-      }
+      if (raw.foldKey !== 0n) (log ? this.#firstLogs : this.#firsts).keep(raw);
       if (log) this.#log(raw, place);
       else this.#alert(raw, place);
     }
-    for (const firsts of [this.#firsts, this.#firstLogs]) {
-      for (const key of firsts.keys()) {
-        if (firsts.size <= REMEMBERED) break;
-        firsts.delete(key);
-      }
-    }
+    this.#firsts.trim();
+    this.#firstLogs.trim();
     if (raw.broken > 0) this.#failure('FAILURE_UNREADABLE', BigInt(raw.broken), this.#next());
     this.#told.keep();
   }
@@ -208,6 +200,7 @@ export class EventStream {
     this.#kernel.drain();
     const all = this.#kernel.counted.sweep(now, window);
     for (const untold of all) this.#untold(untold, now);
+    for (const firsts of [this.#firsts, this.#firstLogs]) firsts.trim(now - REMEMBERED_NS);
     if (all.length > 0) this.#told.keep();
     this.#kernel.counted.told();
     const missed = this.#kernel.takeMissed();
@@ -228,7 +221,7 @@ export class EventStream {
     const first = (log ? this.#firstLogs : this.#firsts).get(key);
     const repeated = first?.kept({ time: now || first.time, count });
     if (repeated) log ? this.#log(repeated, place) : this.#alert(repeated, place);
-    // its first report was lost, or went to an agent before this one
+    // its first report was lost, went to an agent before this one, or found no room among others
     else this.#gap(workload, 'folded', count, place);
   }
 

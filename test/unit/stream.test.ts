@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { BelayRecord } from '../../agent/event/record.js';
 import { EventStream } from '../../agent/event/stream.js';
 import { Throttle } from '../../agent/event/throttle.js';
 import { enums, maps, structs } from '../../agent/kernel/abi.js';
@@ -58,9 +59,10 @@ class Machine {
     this.produced.set(`w${workload}`, (this.produced.get(`w${workload}`) ?? 0) + more);
   }
 
-  happens(ring: number, workload: number, key: bigint): void {
-    // with names and arguments as short as they ever are
-    const bytes = Buffer.alloc(E.size + 64);
+  /** By default with names and arguments as short as they ever are; `age` in seconds. */
+  happens(ring: number, workload: number, key: bigint, { names = 64, age = 0 } = {}): void {
+    const bytes = Buffer.alloc(E.size + names);
+    bytes.writeBigUInt64LE(BigInt(Date.now() - age * 1000) * 1_000_000n, E.fields.time.offset);
     bytes.writeBigUInt64LE(key, E.fields.fold_key.offset);
     bytes.writeBigUInt64LE(1n, E.fields.count.offset);
     bytes.writeUInt32LE(workload, E.fields.workload.offset);
@@ -72,10 +74,11 @@ class Machine {
     this.#count(workload, 1);
   }
 
-  repeats(slot: number, workload: number, key: bigint, count: number): void {
+  repeats(slot: number, workload: number, key: bigint, count: number, rule = 0): void {
     const view = new DataView(this.memory.folds, slot * F.size);
     view.setBigUint64(F.fields.key.offset, key, true);
     view.setUint32(F.fields.workload.offset, workload, true);
+    view.setUint32(F.fields.rule.offset, rule, true);
     const { offset } = F.fields.count;
     view.setBigUint64(offset, view.getBigUint64(offset, true) + BigInt(count), true);
     this.#count(workload, count);
@@ -418,4 +421,45 @@ test('a denial behind as many of another workload’s as find room in the ring i
   agent.stream.close();
   await agent.sinks.close();
   expect(peer.sums()).toEqual(machine.produced);
+});
+
+/** What an agent that only reads is told of repeats: `key: count`, or `folded: count` when their first report is not kept. */
+async function repeatsOf(machine: Machine, repeats: () => void): Promise<string[]> {
+  const told: BelayRecord[] = [];
+  const kernel = new KernelOf(machine) as unknown as Kernel;
+  const attribute = () => ({ workload: undefined, rule: undefined });
+  const write = (record: BelayRecord) => told.push(record);
+  const enforcer = { attribute } as unknown as Enforcer;
+  const stream = new EventStream(kernel, enforcer, { node: 'n', cluster: 'c' }, { write, keep: () => {} });
+  await stream.start();
+  vi.advanceTimersByTime(500);
+  repeats();
+  told.length = 0;
+  vi.advanceTimersByTime(500);
+  stream.close();
+  return told.map((record) => (record.type === 'gap' ? `${record.ring}: ${record.lost}` : record.type));
+}
+
+test.each([0, 2])('of ring %i, first reports are kept within so many bytes, the newest', async (ring) => {
+  const machine = new Machine();
+  // some 40 MiB
+  for (let key = 1n; key <= 10_000n; key++) machine.happens(ring, 1, key, { names: 4096 });
+  const rule = ring === 2 ? enums.built_in_rule.RULE_NONE : 0;
+  const told = await repeatsOf(machine, () => {
+    machine.repeats(1, 1, 1n, 5, rule);
+    machine.repeats(2, 1, 7000n, 6, rule);
+    machine.repeats(3, 1, 10_000n, 7, rule);
+  });
+  expect(told).toEqual(['folded: 5', ring === 2 ? 'exec' : 'alert', ring === 2 ? 'exec' : 'alert']);
+});
+
+test('a first report whose repeats have been told long ago is kept no longer', async () => {
+  const machine = new Machine();
+  machine.happens(0, 1, 1n, { age: 10 });
+  machine.happens(0, 1, 2n, { age: 2 });
+  const told = await repeatsOf(machine, () => {
+    machine.repeats(1, 1, 1n, 5);
+    machine.repeats(2, 1, 2n, 6);
+  });
+  expect(told).toEqual(['folded: 5', 'alert']);
 });
