@@ -1,3 +1,4 @@
+import { tagText } from '../event/attack.js';
 import type { AlertRecord, BelayRecord, ObjectRecord } from '../event/record.js';
 import { objectText } from '../sink/formats/words.js';
 import { colours, pad } from './terminal.js';
@@ -15,7 +16,7 @@ export const COLUMNS = {
   operation: 9,
   object: 36,
   rule: 40,
-  tags: 24,
+  tags: 40,
   message: 40,
   count: 6,
 } as const;
@@ -78,7 +79,7 @@ function cellsByName(record: BelayRecord): Partial<Record<Column, string>> {
     operation: printable(record.operation),
     object: printable(objectOf(record.object)),
     rule: printable(record.policy ? `${record.policy}: ${record.rule}` : record.rule),
-    tags: printable(record.tags.join(',')),
+    tags: printable(record.tags.map(tagText).join(', ')),
     message: printable(record.message),
   };
 }

@@ -195,6 +195,8 @@ describe('ATT&CK', () => {
       ['TA0002 Execution', 'TA0004 Privilege Escalation'],
     ],
     [['MITRE_T1552.007_container_api'], ['T1552 Unsecured Credentials', 'T1552.007 Container API']],
+    [['MITRE_T1072_software_deployment_tools'], ['T1072 Software Deployment Tools']],
+    [['mitre_t1496.001'], ['T1496 Resource Hijacking', 'T1496.001 Compute Hijacking']],
     [['T9999'], ['T9999 undefined']],
     [['XT1059', 'T10591', 'shell'], []],
   ])('of the tags %j is %j', (tags, names) => {

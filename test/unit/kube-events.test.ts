@@ -25,3 +25,13 @@ test.each([
   );
   expect(cellsOf(alert, ['object'])).toEqual([cell]);
 });
+
+test.each([
+  ['MITRE_T1611', 'T1611 Escape to Host'],
+  ['MITRE_T1072_software_deployment_tools', 'T1072 Software Deployment Tools'],
+  ['MITRE_T1552.007_container_api', 'T1552.007 Container API'],
+  ['MITRE_T9999', 'MITRE_T9999'],
+  ['shell', 'shell'],
+])('a terminal shows by id and name what the tag %s says of ATT&CK', (tag, cell) => {
+  expect(cellsOf(alertOf({ tags: [tag, 'mine'] }), ['tags'])).toEqual([`${cell}, mine`]);
+});
