@@ -23,7 +23,8 @@ metadata:
 
 function valuesSchema() {
   const schema = JSON.parse(readFileSync(join(here, 'chart/values.schema.json'), 'utf8'));
-  schema.properties.config = configSchema();
+  // a pod is given the directory of one runtime's socket
+  schema.properties.config = { ...configSchema(), required: ['criSocket'] };
   return `${JSON.stringify(schema, undefined, 2)}\n`;
 }
 

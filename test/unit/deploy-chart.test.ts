@@ -94,15 +94,18 @@ describe('the values', () => {
 
   test("of the chart itself are in order, and their schema knows the agent's settings", () => {
     expect(valid(values), JSON.stringify(valid.errors)).toBe(true);
-    expect(schema.properties.config).toEqual(JSON.parse(JSON.stringify(configSchema())));
+    const { required, ...settings } = schema.properties.config;
+    expect(settings).toEqual(JSON.parse(JSON.stringify(configSchema())));
+    expect(required).toEqual(['criSocket']);
     expect(Object.keys(schema.properties).filter((name) => !(name in values))).toEqual(['global']);
   });
 
   test.each([
     ['an unknown value', { imagee: {} }],
-    ['an unknown setting', { config: { filePostures: 'block' } }],
-    ['a wrong posture', { config: { filePosture: 'deny' } }],
-    ['a port without a colon', { config: { metricsAddress: '9095' } }],
+    ['an unknown setting', { config: { criSocket: '/run/a', filePostures: 'block' } }],
+    ['a wrong posture', { config: { criSocket: '/run/a', filePosture: 'deny' } }],
+    ['no runtime', { config: { kubernetes: true } }],
+    ['a port without a colon', { config: { criSocket: '/run/a', metricsAddress: '9095' } }],
     ['a tag with a slash', { image: { repository: 'belay', tag: 'a/b' } }],
     ['no agent at all that may be down', { maxUnavailable: 0 }],
     ['a port that is none', { networkPolicy: { apiServerPorts: [70000] } }],
@@ -155,6 +158,35 @@ describe('the configuration', () => {
     expect(() => renderChart({ config: { metricsAddress: null }, podMonitor: { enabled: true } })).toThrow(
       /needs config.metricsAddress/,
     );
+  });
+
+  test.each(['127.0.0.1:9095', '[::1]:9095', 'localhost:9095'])(
+    'has no probes, ports or scraping on %s, where nobody else gets',
+    (metricsAddress) => {
+      const objects = renderChart({ config: { metricsAddress } });
+      for (const field of ['ports', 'startupProbe', 'livenessProbe', 'readinessProbe'])
+        expect(agentOf(objects)).not.toHaveProperty(field);
+      expect(only(objects, 'NetworkPolicy').spec).not.toHaveProperty('ingress');
+      expect(() => renderChart({ config: { metricsAddress }, podMonitor: { enabled: true } })).toThrow(
+        /not on loopback/,
+      );
+    },
+  );
+
+  test('says who issues tokens, and the agent gets there, by its name', () => {
+    const oidcIssuer = 'https://issuer.example';
+    const ports = (config: object) =>
+      (only(renderChart({ config }), 'NetworkPolicy').spec.egress as { ports: object[] }[]).flatMap(
+        (rule) => rule.ports,
+      );
+    const dns = { port: 53, protocol: 'UDP' };
+    expect(ports({})).not.toContainEqual(dns);
+    const wanted = [dns, { port: 53, protocol: 'TCP' }, { port: 443, protocol: 'TCP' }];
+    expect(ports({ oidcIssuer })).toEqual([...ports({}), ...wanted]);
+  });
+
+  test('must say where the container runtime is', () => {
+    expect(() => renderChart({ config: { criSocket: null } })).toThrow(/config.criSocket is not set/);
   });
 
   test('says where the container runtime is, and the pod has that directory', () => {

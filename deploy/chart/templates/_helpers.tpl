@@ -25,9 +25,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* The port in metricsAddress; empty when there is none. */ -}}
+{{- /* The port in metricsAddress; empty when there is none, or only the pod itself reaches it. */ -}}
 {{- define "belay.metricsPort" -}}
-{{- with get .Values.config "metricsAddress" }}{{ regexFind "[0-9]+$" . }}{{ end }}
+{{- with get .Values.config "metricsAddress" }}
+{{- if not (regexMatch "^(127\\.|\\[::1\\]|localhost:)" .) }}{{ regexFind "[0-9]+$" . }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* Where the container runtime's socket is. */ -}}
+{{- define "belay.runtime" -}}
+{{ dir (required "config.criSocket is not set, so the pod cannot be given the runtime's directory" (get .Values.config "criSocket")) }}
 {{- end }}
 
 {{- define "belay.listenPort" -}}
