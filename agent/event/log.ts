@@ -24,6 +24,8 @@ export class EventLog {
   /** Sequence numbers before the first record that there ever was, and of the last one that is not here any more. */
   #began: bigint | undefined;
   #gone = 0n;
+  /** From this number to #gone, each is a record's that was here; before it, some are no record's. */
+  #whole = 0n;
   #newest = 0n;
   #missed = 0;
   #waking = false;
@@ -59,7 +61,9 @@ export class EventLog {
     const slot = this.#first % this.#limits.records;
     const record = this.#kept[slot] as BelayRecord;
     for (const reader of this.#readers) if (reader.passing(this.#first, record)) this.#missed++;
-    this.#gone = BigInt(record.sequence);
+    const sequence = BigInt(record.sequence);
+    if (sequence !== this.#gone + 1n) this.#whole = sequence;
+    this.#gone = sequence;
     this.#bytes -= this.#weights[slot];
     this.#kept[slot] = undefined;
     this.#first++;
@@ -69,8 +73,9 @@ export class EventLog {
    * @param wants which records are read
    * @param after the sequence number of the last record that the reader has; 0 = whatever there is; undefined = only what
    * comes from now on
+   * @param all whether that is every record: how many of others are gone, nobody knows
    */
-  read(wants: (record: BelayRecord) => boolean, after?: bigint): LogReader {
+  read(wants: (record: BelayRecord) => boolean, after?: bigint, all = false): LogReader {
     const close = (reader: LogReader) => this.#readers.delete(reader);
     const at = (index: number) => (index < this.#next ? this.#kept[index % this.#limits.records] : undefined);
     let start = this.#next;
@@ -80,7 +85,8 @@ export class EventLog {
       // another agent's number: how many records there were between, nobody here knows
       const foreign = this.#began === undefined || after < this.#began || after > this.#newest;
       start = foreign ? this.#first : this.#after(after);
-      lost = foreign ? undefined : after < this.#gone ? this.#gone - after : 0n;
+      const counted = all && !foreign && after + 1n >= this.#whole;
+      lost = !foreign && after >= this.#gone ? 0n : counted ? this.#gone - after : undefined;
     }
     const reader = new LogReader({ at, close, wants }, start, lost);
     this.#readers.add(reader);

@@ -171,7 +171,7 @@ export interface GapRecord extends BaseRecord {
    * `folded`, or `watch` for a client that was too slow. `throttled`: alerts that were only counted since the throttle record.
    */
   readonly ring: string;
-  /** 0 = not known. */
+  /** 0 = not known, as where a client comes back that does not get every record. */
   readonly lost: string;
 }
 

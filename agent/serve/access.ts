@@ -30,7 +30,12 @@ export interface Access {
 /** How a caller shows who it is. */
 export interface Credentials {
   /** Of a client certificate that the configured authority has signed: its common name and organisations. */
-  readonly certificate?: { readonly name: string; readonly groups: readonly string[] };
+  readonly certificate?: {
+    readonly name: string;
+    readonly groups: readonly string[];
+    /** When it expires: Unix time, ms. */
+    readonly until: number;
+  };
   /** What stands behind `Bearer` in the authorization header. */
   readonly bearer?: string;
 }

@@ -26,8 +26,11 @@ export function authenticator({ certificates, tokens, users, oidc }: Authorities
       return oidc.tokens.ofToken(bearer);
     if (bearer !== undefined && tokens !== undefined) return tokens.ofToken(bearer);
     if (certificate !== undefined && certificates) {
-      const { name, groups } = certificate;
-      return users?.ofUser(name, groups) ?? everything(name);
+      const { name, groups, until } = certificate;
+      // it was good when the connection was made, which may be long ago
+      const stands = () => Date.now() < until;
+      if (!stands()) throw new Refusal('unauthenticated', `the certificate of ${name} has expired`);
+      return { ...(users?.ofUser(name, groups) ?? everything(name)), stands };
     }
     const ways = [
       ...(certificates ? ['a client certificate'] : []),

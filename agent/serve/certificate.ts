@@ -6,5 +6,6 @@ export function certificateOf(certificate: PeerCertificate | undefined): Credent
   const { CN, O } = (certificate?.subject ?? {}) as { CN?: string | string[]; O?: string | string[] };
   const name = [CN].flat()[0];
   if (!name) return undefined;
-  return { name, groups: [O].flat().filter((group) => group !== undefined) };
+  const groups = [O].flat().filter((group) => group !== undefined);
+  return { name, groups, until: Date.parse(certificate?.valid_to ?? '') };
 }

@@ -62,6 +62,10 @@ export function sinceOf(text: string, now = Date.now()): bigint | undefined {
   return Number.isNaN(at) ? undefined : BigInt(Math.round(at)) * 1_000_000n;
 }
 
+/** Whether every record agrees with it. */
+export const isEverything = (filter: Filter) =>
+  Object.values(filter).every((each) => (Array.isArray(each) ? each.length === 0 : !each));
+
 /** Where a record belongs; '' = to the node as a whole. */
 export const namespaceOf = (record: BelayRecord) => ('namespace' in record ? record.namespace : '');
 

@@ -105,11 +105,15 @@ function credentialsOf(call: {
 
 function outletOf(call: ServerWritableStream<unknown, BelayRecord | object>): Outlet {
   let gone = false;
+  /** Of the one who waits for room. */
+  let wake = () => {};
   const listeners: (() => void)[] = [];
   const end = () => {
     gone = true;
+    wake();
     for (const listener of listeners.splice(0)) listener();
   };
+  call.on('drain', () => wake());
   call.on('cancelled', end);
   call.on('close', end);
   call.on('error', end);
@@ -123,8 +127,7 @@ function outletOf(call: ServerWritableStream<unknown, BelayRecord | object>): Ou
     drained: () =>
       new Promise((resolve) => {
         if (gone || !call.writableNeedDrain) return resolve();
-        call.once('drain', resolve);
-        listeners.push(resolve);
+        wake = resolve;
       }),
   };
 }

@@ -53,7 +53,7 @@ export class KubeAccess {
     return this.#access(user, async () => (await this.#user(token))?.username === user.username);
   }
 
-  /** Of one whose certificate has been checked. */
+  /** Of one whose certificate has been checked; for how long that is good is not for the API server to say. */
   ofUser(name: string, groups: readonly string[]): Access {
     return this.#access({ username: name, groups: [...groups, 'system:authenticated'] }, () => true);
   }

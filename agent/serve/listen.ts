@@ -116,7 +116,19 @@ export async function listenTcp(options: TcpOptions): Promise<Listener> {
   );
   // what is not TLS, or has no good certificate
   server.on('tlsClientError', (_, socket) => socket.destroy());
-  tls.onChange((fresh) => server.setSecureContext(fresh));
+  // below TLS, so that those in the middle of a handshake are among them
+  const open = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
+  });
+  let { ca } = tls.options;
+  tls.onChange((fresh) => {
+    server.setSecureContext(fresh);
+    // whom an authority has let in that may be none any more has to show itself anew
+    if (fresh.ca !== ca) for (const socket of open) socket.destroy();
+    ca = fresh.ca;
+  });
   return { port: await listening(server, where), close: () => closed(server) };
 }
 

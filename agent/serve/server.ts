@@ -13,7 +13,10 @@ import { streamHttp } from './stream-http.js';
 import { TlsFiles, type TlsPaths } from './tls-files.js';
 import { Watch } from './watch.js';
 
+/** At each door, so that nobody on the network keeps the node's own from watching. */
 const MAX_WATCHERS = 64;
+/** Of one caller that has shown who it is. */
+const MAX_WATCHERS_EACH = 8;
 
 export interface ServerOptions {
   readonly node: NodeView;
@@ -52,9 +55,9 @@ export async function serve({
   socket,
   network,
 }: ServerOptions): Promise<Serving> {
-  const watch = new Watch({ log: events, node: node.health().node, watchers: MAX_WATCHERS });
   const open: { close(): unknown }[] = [];
-  const doorFor = (authenticate: Authenticate): Door => {
+  const doorFor = (authenticate: Authenticate, each = MAX_WATCHERS): Door => {
+    const watch = new Watch({ log: events, node: node.health().node, watchers: MAX_WATCHERS, each });
     const makeGrpc = async () => {
       // much code, which an agent that nobody asks does without
       const [{ GrpcServer }, { Definitions }] = await Promise.all([
@@ -93,9 +96,9 @@ export async function serve({
     const tls = paths && new TlsFiles(paths, log);
     if (tls) open.push(tls);
     const known = certificates || tokens;
-    const door = doorFor(
-      known ? authenticator({ ...authorities, certificates }) : () => everything('loopback'),
-    );
+    const door = known
+      ? doorFor(authenticator({ ...authorities, certificates }), MAX_WATCHERS_EACH)
+      : doorFor(() => everything('loopback'));
     const take = door.take.bind(door);
     const listener: Listener = await listenTcp({ address, tls, certificateOptional: tokens, take });
     open.push(listener);

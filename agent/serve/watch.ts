@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type EventLog, missed } from '../event/log.js';
 import type { BelayRecord } from '../event/record.js';
 import { type Access, Refusal } from './access.js';
-import { checkFilter, type Filter, namespaceOf, wants } from './filter.js';
+import { checkFilter, type Filter, isEverything, namespaceOf, wants } from './filter.js';
 
 /** How long a reader goes on before everything else has its turn, in milliseconds. */
 const TURN_MS = 5;
@@ -35,13 +35,16 @@ export interface Outlet {
 export interface WatchOptions {
   readonly log: EventLog;
   readonly node: string;
-  /** How many may watch at once. */
+  /** How many may watch at once, and how many of them may be one caller's. */
   readonly watchers: number;
+  readonly each: number;
 }
 
 /** Lets callers read the log, each as fast as it can, and none more than it may see. */
 export class Watch {
   readonly #options: WatchOptions;
+  /** Who watches. */
+  readonly #watching = new Map<Outlet, string>();
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -56,18 +59,19 @@ export class Watch {
     { filter: given, after, untilNow }: WatchRequest,
     outlet: Outlet,
   ): Promise<void> {
-    const { log, node, watchers } = this.#options;
+    const { log, node } = this.#options;
     const filter = checkFilter(given);
     for (const namespace of filter.namespaces)
       if (!(await access.sees(namespace)))
         throw new Refusal('forbidden', `${access.who} may not see events of namespace "${namespace}"`);
-    if (log.readers >= watchers)
-      throw new Refusal('busy', `${watchers} clients are watching, which is as many as may`);
+    const all = after !== undefined && isEverything(filter) && (await access.sees(''));
+    this.#admit(access.who, outlet);
     // what is still to be found out is counted as if it could be seen, and then held back
-    const reader = log.read((record) => wants(filter, record) && !access.hides(namespaceOf(record)), after);
-    outlet.onGone(() => reader.close());
-    outlet.begin();
+    const wanted = (record: BelayRecord) => wants(filter, record) && !access.hides(namespaceOf(record));
+    const reader = log.read(wanted, after, all);
     try {
+      outlet.onGone(() => reader.close());
+      outlet.begin();
       let [turn, stood] = [performance.now(), performance.now()];
       while (!outlet.gone) {
         if (performance.now() - stood > STANDS_MS) {
@@ -95,6 +99,17 @@ export class Watch {
       }
     } finally {
       reader.close();
+      this.#watching.delete(outlet);
     }
+  }
+
+  /** @throws Refusal */
+  #admit(who: string, outlet: Outlet): void {
+    const { watchers, each } = this.#options;
+    const busy = (many: string) => new Refusal('busy', `${many} are watching, which is as many as may`);
+    if (this.#watching.size >= watchers) throw busy(`${watchers} clients`);
+    const own = [...this.#watching.values()].filter((other) => other === who).length;
+    if (own >= each) throw busy(`${each} clients of ${who}`);
+    this.#watching.set(outlet, who);
   }
 }

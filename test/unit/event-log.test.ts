@@ -32,9 +32,17 @@ describe('what happened lately', () => {
 
   it('tells one who comes back too late exactly how many records are gone', () => {
     const log = filled(new EventLog({ records: 4 }), 101, 110);
-    expect(read(log.read(all, 106n))).toEqual(['107', '108', '109', '110']);
-    expect(read(log.read(all, 102n))).toEqual(['-4', '107', '108', '109', '110']);
-    expect(read(log.read(all, 110n))).toEqual([]);
+    expect(read(log.read(all, 106n, true))).toEqual(['107', '108', '109', '110']);
+    expect(read(log.read(all, 102n, true))).toEqual(['-4', '107', '108', '109', '110']);
+    expect(read(log.read(all, 110n, true))).toEqual([]);
+  });
+
+  it('does not guess how many are gone, where some are not for the reader or numbers are no record’s', () => {
+    const log = filled(filled(new EventLog({ records: 4 }), 101, 103), 105, 112);
+    expect(read(log.read(all, 105n))).toEqual(['-?', '109', '110', '111', '112']);
+    expect(read(log.read(all, 108n))).toEqual(['109', '110', '111', '112']);
+    expect(read(log.read(all, 102n, true))).toEqual(['-?', '109', '110', '111', '112']);
+    expect(read(log.read(all, 104n, true))).toEqual(['-4', '109', '110', '111', '112']);
   });
 
   it("tells one who comes with another agent's number that it cannot know how many", () => {

@@ -8,9 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { credentials, status } from '@grpc/grpc-js';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { EventLog } from '../../agent/event/log.js';
-import { unsafe } from '../../agent/serve/authenticate.js';
+import { loadAddon } from '../../agent/kernel/addon.js';
+import { everything } from '../../agent/serve/access.js';
+import { authenticator, unsafe } from '../../agent/serve/authenticate.js';
 import { Oidc } from '../../agent/serve/oidc.js';
 import { type ServerOptions, type Serving, serve } from '../../agent/serve/server.js';
 import { recordedLog } from '../api/harness.js';
@@ -113,6 +115,7 @@ afterAll(() => {
 
 const closing: { close(): unknown }[] = [];
 afterEach(async () => {
+  vi.useRealTimers();
   for (const each of closing.splice(0).reverse()) await each.close();
 });
 
@@ -223,6 +226,86 @@ describe('client certificates', () => {
     await expect(gets(port, events, { as: 'eve', token: issuer.token() })).rejects.toMatchObject({
       code: status.UNAVAILABLE,
     });
+  });
+});
+
+describe('whom a certificate has let in', () => {
+  const mutual = (clientCa: string) => ({ certificate: at('server.crt'), key: at('server.key'), clientCa });
+
+  it('is nobody once it has expired, on a connection that was made before, too', async () => {
+    const { port } = await started({ tls: mutual(at('ca.crt')) });
+    const client = await caller(port, { as: 'ann' });
+    expect(await client.ask('Health', {})).toEqual(NODE.health());
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * 86_400_000 });
+    await expect(client.ask('Health', {})).rejects.toMatchObject({
+      code: status.UNAUTHENTICATED,
+      details: 'the certificate of ann has expired',
+    });
+  });
+
+  it('does not stand when it expires, whoever says what its name may see', async () => {
+    const until = Date.now() + 1000;
+    const users = { ofUser: (name: string) => everything(name) };
+    for (const authorities of [{}, { users }]) {
+      const authenticate = authenticator({ certificates: true, ...authorities });
+      const access = await authenticate({ certificate: { name: 'ann', groups: [], until } });
+      expect(access.stands()).toBe(true);
+      vi.useFakeTimers({ toFake: ['Date'], now: until });
+      expect(access.stands()).toBe(false);
+      vi.useRealTimers();
+    }
+  });
+
+  it('has to show itself anew when the authorities change', async () => {
+    copyFileSync(at('ca.crt'), at('clients.crt'));
+    const { port } = await started({ tls: mutual(at('clients.crt')) });
+    const client = await caller(port, { as: 'ann' });
+    const seen = await client.watch({});
+    const idle = connect({
+      ...{ host: '127.0.0.1', port, rejectUnauthorized: false },
+      ...{ key: await read('ann.key'), cert: await read('ann.crt') },
+    });
+    await new Promise((resolve) => idle.on('secureConnect', resolve));
+    const ended = new Promise((resolve) => idle.on('close', resolve).on('error', () => {}));
+    copyFileSync(at('other-ca.crt'), at('clients.crt'));
+    await expect(seen.next()).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    await ended;
+    await expect(client.ask('Health', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  }, 20_000);
+});
+
+describe('those who watch', () => {
+  it('are so many of each caller on the network, and keep nobody of the node from it', async () => {
+    const socket = at('local.sock');
+    const events = new EventLog();
+    const serving = await serve({
+      ...{ node: NODE, events, log: recordedLog().log, socket: { path: socket, peer: loadAddon().peer } },
+      network: { address: '127.0.0.1:0', authorities: oidc() },
+    });
+    closing.push(serving);
+    const insecure = credentials.createInsecure();
+    const of = (sub: string) => {
+      const token = issuer.token({ sub, namespaces: [] });
+      const made = new Caller(`127.0.0.1:${serving.port}`, insecure, { token });
+      closing.push(made);
+      return made;
+    };
+    const full = { code: status.RESOURCE_EXHAUSTED };
+    for (let n = 0; n < 8; n++) {
+      const client = of(`someone ${n}`);
+      for (let m = 0; m < 8; m++) await client.watch({});
+      if (n === 0)
+        await expect((await of('someone 0').watch({})).next()).rejects.toMatchObject({
+          ...full,
+          details: expect.stringContaining('someone 0'),
+        });
+    }
+    expect(events.readers).toBe(64);
+    await expect((await of('another').watch({})).next()).rejects.toMatchObject(full);
+    const local = new Caller(`unix:${socket}`, insecure);
+    closing.push(local);
+    for (let n = 0; n < 9; n++) await local.watch({});
+    expect(events.readers).toBe(73);
   });
 });
 

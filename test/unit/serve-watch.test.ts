@@ -1,14 +1,23 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import v8 from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { credentials, status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EventLog } from '../../agent/event/log.js';
+import type { BelayRecord } from '../../agent/event/record.js';
 import { loadAddon } from '../../agent/kernel/addon.js';
+import { type Access, everything } from '../../agent/serve/access.js';
+import { Definitions } from '../../agent/serve/definitions.js';
+import { EVERYTHING } from '../../agent/serve/filter.js';
+import { GrpcServer } from '../../agent/serve/grpc.js';
 import { type Serving, serve } from '../../agent/serve/server.js';
+import { Watch } from '../../agent/serve/watch.js';
 import { recordedLog } from '../api/harness.js';
 import { gapOf, logOf, throttleOf } from './records.js';
 import { Caller, NODE } from './serve-client.js';
@@ -146,6 +155,70 @@ describe('watching over gRPC', () => {
     // connections of their own: one has room for half of them
     for (let n = 0; n < 64; n++) await (n % 16 === 0 ? caller() : callers[callers.length - 1]).watch({});
     await expect((await client.watch({})).next()).rejects.toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+  });
+});
+
+it('holds on to nothing of a stream that has often waited for its caller', async () => {
+  v8.setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const waits: WeakRef<Promise<void>>[] = [];
+  let left = -1;
+  const grpc = new GrpcServer(() => everything('anyone'));
+  grpc.add(new Definitions(), 'belay.v1.Belay', {
+    Watch: {
+      stream: async (_, __, outlet) => {
+        outlet.begin();
+        for (let n = 0; n < 200; n++) {
+          while (outlet.write(alertRecord({ message: 'x'.repeat(4000) })));
+          const waiting = outlet.drained();
+          waits.push(new WeakRef(waiting));
+          await waiting;
+        }
+        await setImmediate();
+        collect();
+        left = waits.filter((each) => each.deref() !== undefined).length;
+      },
+    },
+  });
+  const server = createServer((connection) => grpc.take(connection));
+  await new Promise<void>((resolve) => server.listen(join(folder, 'grpc.sock'), resolve));
+  const client = new Caller(`unix:${join(folder, 'grpc.sock')}`, credentials.createInsecure());
+  callers.push(client);
+  await (await client.watch({})).all();
+  expect(waits).toHaveLength(200);
+  expect(left).toBeLessThan(10);
+  grpc.close();
+  server.close();
+});
+
+describe('of those who may not see everything', () => {
+  const shop: Access = {
+    ...everything('shop'),
+    sees: (namespace) => namespace === 'shop',
+    hides: (namespace) => namespace !== 'shop',
+  };
+
+  /** What comes after a sequence number, of records of which every other one is not theirs: sequences, and gaps' numbers. */
+  async function seenBy(access: Access, filter: object = {}): Promise<string[]> {
+    const log = new EventLog({ records: 4 });
+    for (let n = 1; n <= 10; n++)
+      log.append(alertRecord({ sequence: String(n), namespace: n % 2 ? 'shop' : 'bank' }));
+    const got: string[] = [];
+    const outlet = {
+      ...{ gone: false, begin: () => {}, onGone: () => {}, drained: async () => {} },
+      write: (record: BelayRecord) =>
+        got.push(record.type === 'gap' ? `-${record.lost}` : record.sequence) > 0,
+    };
+    const request = { filter: { ...EVERYTHING, ...filter }, after: 2n, untilNow: true };
+    await new Watch({ log, node: 'n', watchers: 1, each: 1 }).serve(access, request, outlet);
+    return got;
+  }
+
+  it('nobody is told how many others’ records are gone', async () => {
+    expect(await seenBy(everything('root'))).toEqual(['-4', '7', '8', '9', '10']);
+    expect(await seenBy(everything('root'), { namespaces: ['shop'] })).toEqual(['-0', '7', '9']);
+    expect(await seenBy(everything('root'), { minSeverity: 1 })).toEqual(['-0', '7', '8', '9', '10']);
+    expect(await seenBy(shop)).toEqual(['-0', '7', '9']);
   });
 });
 
