@@ -356,7 +356,7 @@ describe('over HTTP', () => {
     sink.write(gapOf({ ring: 'throttled', lost: '9' }));
     sink.tick();
     const told = { ring: 'throttled', namespace: 'shop', pod: 'web-1', container: 'nginx' };
-    await vi.waitFor(() => expect(gaps()).toMatchObject([{ ...told, lost: '6' }]));
+    await vi.waitFor(() => expect(gaps()).toMatchObject([{ ...told, lost: '6' }]), 10_000);
     // and if there is no time for that, by the next agent
     withhold(sink, 7);
     sink.flush();
@@ -367,7 +367,7 @@ describe('over HTTP', () => {
     });
     open.push(next);
     next.tick();
-    await vi.waitFor(() => expect(gaps()).toMatchObject([{ lost: '6' }, { ...told, lost: '3' }]));
+    await vi.waitFor(() => expect(gaps()).toMatchObject([{ lost: '6' }, { ...told, lost: '3' }]), 10_000);
   });
 
   test('Splunk’s collector gets an object for each event', async () => {
