@@ -76,7 +76,8 @@ const SETTINGS = {
   },
   spool: {
     value: '<dir>',
-    about: 'directory where events wait for sinks',
+    about:
+      'directory where events wait for sinks; in a cluster also the last good versions of rejected policies',
     default: '/var/lib/belay/spool',
   },
   redact: {
