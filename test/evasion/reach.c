@@ -263,15 +263,12 @@ static int routed(void)
 	return 0;
 }
 
-static int routed_messages(bool second)
+static int routed_message(void)
 {
 	struct mobile_route by = mobile_route();
 
-	return controlled(second, AF_INET6, BEYOND, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by);
+	return controlled(false, AF_INET6, BEYOND, IPPROTO_IPV6, IPV6_RTHDR, &by, sizeof by);
 }
-
-static int routed_message(void) { return routed_messages(false); }
-static int routed_second_message(void) { return routed_messages(true); }
 
 /* As many sent with a packet, but in one option. */
 static int routed_old(void)
@@ -971,7 +968,6 @@ const struct technique reach_techniques[] = {
 	{ "UDP to 0.0.0.0 from an address in the second message", udp_any_from_second_message, CHECK },
 	{ "UDP by a routing header", routed, CHECK },
 	{ "UDP by a routing header in the message", routed_message, CHECK },
-	{ "UDP by a routing header in the second message", routed_second_message, CHECK },
 	{ "UDP by a routing header of the old kind", routed_old, CHECK },
 	{ "UDP by a routing header of a flow", routed_flow, CHECK },
 	{ "UDP by a source route", source_routed, CHECK },
