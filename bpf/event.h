@@ -214,7 +214,7 @@ struct settings {
 	unsigned long long agent_pod; /* id of the cgroup above its own, if it runs in a pod; that stays */
 	unsigned long long pins_inode; /* of the directory of its pins; 0 = there are none */
 	unsigned int pins_device; /* as the kernel writes it: major << 20 | minor */
-	unsigned long long host_mounts; /* id of the mount namespace of pid 1, see mounts_id; the programs' first look at all tasks finds it */
+	unsigned long long host_mounts; /* of the mount namespace of pid 1, see mounts_id; found by the first look at all tasks */
 	unsigned long long host_root; /* the directory that its first program calls "/" */
 	unsigned int denials_share; /* bytes of the denials' ring that a workload may hold; 0 = not known */
 };

@@ -14,9 +14,8 @@
 /* Bytes of tables that can be in force or in preparation at once. */
 #define ARENA_BYTES (32 << 20)
 
-/* Set by the agent before loading. */
-/* the programs run on the functions of security/security.c, as fmod_ret, since BPF is no active security module. Storage
- * of inodes and sockets is out of their reach there. */
+/* Set by the agent before loading: the programs run on the functions of security/security.c, as fmod_ret, since BPF is no
+ * active security module. Storage of inodes and sockets is out of their reach there. */
 const volatile bool through_security;
 const volatile bool setattr_has_idmap; /* the inode_setattr hook is given the idmap (6.9) */
 const volatile u64 fold_window = 1000000000; /* ns */
