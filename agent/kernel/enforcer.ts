@@ -1,4 +1,3 @@
-import { compile, type PolicySet } from '../policy/compile.js';
 import { audited, strictly } from '../policy/derive.js';
 import type { Diagnostic, Policy, Postures } from '../policy/model.js';
 import type { RuleInfo } from '../policy/rules.js';
@@ -6,17 +5,10 @@ import { selects } from '../policy/selector.js';
 import { type Workload, workloadKey } from '../workload/model.js';
 import { NOTHING_VISIBLE, type Visibility } from '../workload/visibility.js';
 import { maps } from './abi.js';
-import { ArenaFull } from './arena.js';
 import { CgroupBinder } from './cgroups.js';
-import type { Generation, Kernel, Published } from './kernel.js';
+import type { Generation, Kernel } from './kernel.js';
 import { CannotAttach } from './on-demand.js';
-
-/** Tables in the arena, with what their events' rule ids mean. */
-interface InForce extends Published {
-  readonly key: string;
-  readonly policies: readonly Policy[];
-  readonly rules: readonly RuleInfo[];
-}
+import { type InForce, PolicySets, type Reaching } from './policy-sets.js';
 
 interface Bound {
   readonly id: number;
@@ -32,16 +24,6 @@ interface Bound {
   visible: Visibility | undefined;
 }
 
-/** Policies that do not fit together. */
-interface Refused {
-  readonly why: readonly Diagnostic[];
-  /** As many of them as do, and why each of the others does not; once that has been asked for. */
-  most?: { readonly set: InForce | undefined; readonly leftOut: readonly Diagnostic[] };
-}
-
-/** By the sets' keys: what has been refused in a round is not tried again in it. */
-type Refusals = Map<string, Refused>;
-
 /** The number of what is not judged. */
 const NOBODY = 0;
 
@@ -50,12 +32,6 @@ export interface Attribution {
   readonly workload: Workload | undefined;
   readonly rule: RuleInfo | undefined;
 }
-
-/** Generations whose rules are remembered after they went out of force, for events still under way. */
-const REMEMBERED = 256;
-
-/** Making this many bytes of tables leaves enough behind to be worth a collection. */
-const TRIM_BYTES = 256 << 10;
 
 /**
  * Keeps the kernel in step with what is wanted: which policies exist, and which workloads. Workloads that the same
@@ -74,12 +50,7 @@ export class Enforcer {
   readonly #retired = new Set<number>();
   /** Workloads that are said to be gone while their cgroup is still there: they stay in force. */
   readonly #lingering = new Set<string>();
-  readonly #sets = new Map<string, InForce>();
-  readonly #rules = new Map<Generation, readonly RuleInfo[]>();
-  readonly #names = new WeakMap<Policy, number>();
-  #named = 0;
-  /** Bytes of tables made in this round. */
-  #compiled = 0;
+  readonly #sets: PolicySets;
   #nextId = 1;
   /** Goes on with every change to the policies or the postures. */
   #round = 0;
@@ -96,6 +67,7 @@ export class Enforcer {
     this.#postures = postures;
     this.#visibility = visibility;
     this.#cgroups = new CgroupBinder(kernel);
+    this.#sets = new PolicySets(kernel);
     for (const id of kernel.usedBefore()) this.#retired.add(id);
   }
 
@@ -246,7 +218,7 @@ export class Enforcer {
 
   attribute(workload: number, generation: Generation, rule: number): Attribution {
     const whose = this.#byId.get(workload) ?? this.#former.get(workload);
-    return { workload: whose, rule: this.#rules.get(generation)?.[rule] };
+    return { workload: whose, rule: this.#sets.rule(generation, rule) };
   }
 
   /** Numbers of the workloads that are enforced, with what they are. */
@@ -297,19 +269,15 @@ export class Enforcer {
 
   #reconcile(): Diagnostic[] {
     const diagnostics: Diagnostic[] = [];
-    const refused: Refusals = new Map();
     for (const bound of this.#bound.values()) {
       if (bound.id === NOBODY) continue;
       if (bound.settled?.workload === bound.workload && bound.settled.round === this.#round) continue;
-      if (this.#settle(bound, refused)) bound.settled = { workload: bound.workload, round: this.#round };
+      if (this.#settle(bound)) bound.settled = { workload: bound.workload, round: this.#round };
       diagnostics.push(...bound.unfit);
     }
     // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
     this.#claim();
-    const inForce = new Set([...this.#bound.values()].map((b) => b.set));
-    this.#retire([...this.#sets.values()].filter((set) => !inForce.has(set)));
-    if (this.#compiled > TRIM_BYTES) this.#kernel.trimSoon();
-    this.#compiled = 0;
+    this.#sets.keep(new Set([...this.#bound.values()].map(({ set }) => set)));
     // workloads that the same policies reach say the same
     return [
       ...new Map(
@@ -319,47 +287,45 @@ export class Enforcer {
   }
 
   /** @returns false = it is to be tried again */
-  #settle(bound: Bound, refused: Refusals): boolean {
-    const { selected, policies } = this.#select(bound.workload);
-    const postures = bound.workload.postures ?? this.#postures;
-    const key = this.#keyOf(policies, postures);
+  #settle(bound: Bound): boolean {
+    const reaching = this.#reaching(bound.workload);
     bound.unfit = [];
-    if (bound.set?.key === key) return true;
-    if (policies.length === 0) {
+    if (bound.set?.key === this.#sets.keyOf(reaching)) return true;
+    if (reaching.policies.length === 0) {
       // an agent before this one may have left tables in force
       if (!this.#kernel.enforces(bound.id, undefined)) this.#kernel.enforce(bound.id, undefined);
       bound.set = undefined;
       return true;
     }
-    let set = this.#setOf(key, policies, selected, postures, refused);
-    if ('why' in set) {
-      const { why } = set;
+    let set: InForce | undefined;
+    const found = this.#sets.of(reaching);
+    if ('why' in found) {
+      const { why } = found;
       const before = bound.set;
       if (before !== undefined) {
         // what it had stays; that may be the same policies in another form
-        const out = selected.filter((policy) => !before.policies.includes(policy));
+        const out = reaching.selected.filter((policy) => !before.policies.includes(policy));
         bound.unfit = out.length === 0 ? why : out.map(({ at }) => ({ ...why[0], at }));
         return false;
       }
-      set.most ??= this.#mostOf(policies, selected, postures, refused, why);
-      bound.unfit = set.most.leftOut;
-      if (set.most.set === undefined) return false;
-      set = set.most.set;
-    }
+      const most = this.#sets.mostOf(found, reaching, (set) =>
+        [...this.#bound.values()].some((each) => each.set === set),
+      );
+      bound.unfit = most.leftOut;
+      set = most.set;
+    } else set = found;
+    if (set === undefined) return false;
     this.#kernel.enforce(bound.id, set);
     bound.set = set;
     return true;
   }
 
-  #retire(sets: readonly InForce[]): void {
-    for (const { key } of sets) this.#sets.delete(key);
-    this.#kernel.retire(sets);
-  }
-
   /** The policies that reach a workload, and the form in which they do. */
-  #select(workload: Workload): { selected: readonly Policy[]; policies: readonly Policy[] } {
-    if (workload.policies !== undefined) return { selected: workload.policies, policies: workload.policies };
-    if (workload.enforcement === 'disabled') return { selected: [], policies: [] };
+  #reaching(workload: Workload): Reaching {
+    const postures = workload.postures ?? this.#postures;
+    if (workload.policies !== undefined)
+      return { selected: workload.policies, policies: workload.policies, postures };
+    if (workload.enforcement === 'disabled') return { selected: [], policies: [], postures };
     const of = { ...workload, host: workload.place?.kind === 'host' };
     const selected: Policy[] = [];
     const policies: Policy[] = [];
@@ -371,7 +337,7 @@ export class Enforcer {
       const form = reached < names.length ? strictly(policy) : policy;
       policies.push(workload.enforcement === 'audited' ? audited(form) : form);
     }
-    return { selected, policies };
+    return { selected, policies, postures };
   }
 
   #candidates(namespace: string): readonly Policy[] {
@@ -381,93 +347,5 @@ export class Enforcer {
       this.#ofNamespace.set(namespace, candidates);
     }
     return candidates;
-  }
-
-  #keyOf(policies: readonly Policy[], { file, network, capabilities }: Postures): string {
-    const names = policies.map((p) => this.#nameOf(p)).sort((a, b) => a - b);
-    return `${names.join()} ${file} ${network} ${capabilities}`;
-  }
-
-  #setOf(
-    key: string,
-    policies: readonly Policy[],
-    selected: readonly Policy[],
-    postures: Postures,
-    refused: Refusals,
-  ): InForce | Refused {
-    const known = this.#sets.get(key) ?? refused.get(key);
-    if (known) return known;
-    const refuse = (why: readonly Diagnostic[]): Refused => {
-      const refusal = { why };
-      refused.set(key, refusal);
-      return refusal;
-    };
-    const compiled = compile(policies, postures);
-    if (!compiled.ok) return refuse(compiled.diagnostics);
-    try {
-      return this.#publish(key, selected, compiled.set);
-    } catch (error) {
-      if (!(error instanceof ArenaFull) && !(error instanceof CannotAttach)) throw error;
-      return refuse([{ at: policies[0].at, severity: 'error', message: error.message }]);
-    }
-  }
-
-  /** As many of the policies as fit together, found by halves, where all of them do not. */
-  #mostOf(
-    policies: readonly Policy[],
-    selected: readonly Policy[],
-    postures: Postures,
-    refused: Refusals,
-    why: readonly Diagnostic[],
-  ): NonNullable<Refused['most']> {
-    let set: InForce | undefined;
-    let kept: readonly number[] = [];
-    const leftOut: Diagnostic[] = [];
-    const halve = (more: readonly number[], why: readonly Diagnostic[]): void => {
-      if (more.length === 1) {
-        leftOut.push({ ...why[0], at: policies[more[0]].at });
-        return;
-      }
-      const half = more.length >> 1;
-      for (const part of [more.slice(0, half), more.slice(half)]) {
-        const all = [...kept, ...part];
-        const [some, of] = [all.map((i) => policies[i]), all.map((i) => selected[i])];
-        const found = this.#setOf(this.#keyOf(some, postures), some, of, postures, refused);
-        if ('why' in found) {
-          halve(part, found.why);
-          continue;
-        }
-        // it takes room that more may need
-        const before = set;
-        if (before && ![...this.#bound.values()].some((b) => b.set === before)) this.#retire([before]);
-        set = found;
-        kept = all;
-      }
-    };
-    halve([...policies.keys()], why);
-    return { set, leftOut };
-  }
-
-  #publish(key: string, policies: readonly Policy[], compiled: PolicySet): InForce {
-    const published = this.#kernel.publish(compiled.bytes);
-    this.#compiled += compiled.bytes.length;
-    const set: InForce = { ...published, key, policies, rules: compiled.rules };
-    this.#sets.set(key, set);
-    this.#rules.set(set.generation, set.rules);
-    const live = new Set([...this.#sets.values()].map((s) => s.generation));
-    for (const generation of this.#rules.keys()) {
-      if (this.#rules.size <= live.size + REMEMBERED) break;
-      if (!live.has(generation)) this.#rules.delete(generation);
-    }
-    return set;
-  }
-
-  #nameOf(policy: Policy): number {
-    let name = this.#names.get(policy);
-    if (name === undefined) {
-      name = ++this.#named;
-      this.#names.set(policy, name);
-    }
-    return name;
   }
 }
