@@ -73,6 +73,8 @@ export class EventStream {
   readonly #instance = randomBytes(6).toString('hex');
   /** Where what is told in sweeps comes from. */
   readonly #sweeps: string;
+  /** By ring: when what was read of it last happened, ns of CLOCK_BOOTTIME. */
+  readonly #readUntil: bigint[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   constructor(kernel: Kernel, enforcer: Enforcer, origin: Origin, told: Told, throttle?: Throttle) {
@@ -114,6 +116,7 @@ export class EventStream {
     const raw = this.#reader;
     raw.open(batch);
     while (raw.next()) {
+      this.#readUntil[raw.ring] = raw.time;
       const place = this.#next({ source: sources[raw.ring], at: raw.position });
       if (raw.operation === enums.operation.OPERATION_CGROUP) {
         this.#cgroup(raw, place);
@@ -196,16 +199,26 @@ export class EventStream {
     const bootTime = this.#kernel.bootTime;
     const unix = BigInt(Date.now()) * 1_000_000n;
     const now = unix - bootTime;
-    // the first reports of what has folded since, where this comes before the loop has looked at the rings
-    this.#kernel.drain();
-    const all = this.#kernel.counted.sweep(now, window);
+    // repeats whose first report is still in a ring wait for it
+    const read = this.#readUpTo(now);
+    const all = this.#kernel.counted.sweep(read, window);
     for (const untold of all) this.#untold(untold, now);
-    for (const firsts of [this.#firsts, this.#firstLogs]) firsts.trim(now - REMEMBERED_NS);
+    for (const firsts of [this.#firsts, this.#firstLogs]) firsts.trim(read - REMEMBERED_NS);
     if (all.length > 0) this.#told.keep();
     this.#kernel.counted.told();
     const missed = this.#kernel.takeMissed();
     if (missed > 0) this.#failure('FAILURE_MISSED', BigInt(missed), this.#next());
     this.#endThrottles();
+  }
+
+  /** Until when all that happened has been read, ns of CLOCK_BOOTTIME; a flood is read late. */
+  #readUpTo(now: bigint): bigint {
+    let until = now;
+    this.#kernel.ringPositions().forEach(([read, written], ring) => {
+      const last = this.#readUntil[ring] ?? 0n;
+      if (read < written && last < until) until = last;
+    });
+    return until;
   }
 
   #untold(untold: Untold, now: bigint): void {

@@ -453,11 +453,6 @@ export class Kernel {
     this.#rings = undefined;
   }
 
-  /** Takes what is in the rings now. */
-  drain(): void {
-    this.#rings?.drain();
-  }
-
   /** How far each ring has been read and written, bytes; none = nobody reads. */
   ringPositions(): readonly (readonly [read: number, written: number])[] {
     return this.#rings?.positions() ?? [];

@@ -4,6 +4,8 @@ import type { BelayRecord } from '../event/record.js';
 
 /** Lines that may wait for a slow reader before more are counted instead of kept. */
 const MAX_WAITING_BYTES = 64 << 20;
+/** Lines are written together, as many as come in a turn of the event loop, but not more than this at once. */
+const GATHERED_CHARS = 64 << 10;
 /** After which a file that could not be written to is opened again. */
 const RETRY_MS = 1000;
 
@@ -16,9 +18,8 @@ export class JsonLines {
   #error: Error | undefined;
   #retryAt = 0;
   #lastError: Error | undefined;
-  readonly #written = (error?: Error | null) => {
-    if (error) this.#dropped++;
-  };
+  #gathered = '';
+  #lines = 0;
 
   /** @param target a path, or `-` for standard output */
   constructor(target: string) {
@@ -49,7 +50,20 @@ export class JsonLines {
       this.#dropped++;
       return;
     }
-    this.#out.write(`${JSON.stringify(record)}\n`, this.#written);
+    if (this.#lines === 0) setImmediate(() => this.#flush());
+    this.#gathered += `${JSON.stringify(record)}\n`;
+    this.#lines++;
+    if (this.#gathered.length >= GATHERED_CHARS) this.#flush();
+  }
+
+  #flush(): void {
+    const lines = this.#lines;
+    if (lines === 0) return;
+    this.#out.write(this.#gathered, (error) => {
+      if (error) this.#dropped += lines;
+    });
+    this.#gathered = '';
+    this.#lines = 0;
   }
 
   /** Records that were not written since last asked, and why if that is known. */
@@ -61,6 +75,7 @@ export class JsonLines {
   }
 
   async close(): Promise<void> {
+    this.#flush();
     if (this.#isFile && !this.#error)
       await new Promise<void>((resolve) => {
         this.#out.end(resolve);

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { AlertRecord } from '../../agent/event/record.js';
@@ -112,7 +113,7 @@ it('the kernel gives the verdicts of the reference interpreter, and names its ru
     const ask = async (words: readonly string[], questions: readonly Verdict[]) => {
       seen.length = 0;
       const answer = await act(...words);
-      kernel.drain();
+      while (kernel.ringPositions().some(([read, written]) => read < written)) await setImmediate();
       const refusal = questions.find((q) => q.denied !== undefined)?.denied;
       const where = `${answer}: ${words.join(' ')} under ${JSON.stringify(set, (_, v) => (v instanceof Map ? [...v] : v))}`;
       expect(answer === 'EACCES', `${where} ${JSON.stringify(refusal)}`).toBe(refusal !== undefined);

@@ -97,9 +97,12 @@ class KernelOf {
   readonly #machine: Machine;
   readonly counted: Counted;
   readonly bootTime = 0n;
+  readonly #readsEveryMs: number;
   #onBatch: Parameters<Kernel['read']>[0] = () => {};
+  #timer: NodeJS.Timeout | undefined;
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, readsEveryMs = 50) {
+    this.#readsEveryMs = readsEveryMs;
     this.#machine = machine;
     const change = (memory: Uint8Array, offset: number, to: (before: bigint) => bigint) => {
       step.take();
@@ -119,10 +122,16 @@ class KernelOf {
   mapId = () => 9;
   takeMissed = () => 0;
   retirePrevious = async () => undefined;
-  stopReading = () => this.drain();
+  ringPositions = () => this.#machine.rings.map(({ read, written }) => [read, written] as const);
 
   read(onBatch: Parameters<Kernel['read']>[0]): void {
     this.#onBatch = onBatch;
+    this.#timer = setInterval(() => this.drain(), this.#readsEveryMs);
+  }
+
+  stopReading(): void {
+    clearInterval(this.#timer);
+    this.drain();
   }
 
   drain(): void {
@@ -424,9 +433,9 @@ test('a denial behind as many of another workload’s as find room in the ring i
 });
 
 /** What an agent that only reads is told of repeats: `key: count`, or `folded: count` when their first report is not kept. */
-async function repeatsOf(machine: Machine, repeats: () => void): Promise<string[]> {
+async function repeatsOf(machine: Machine, repeats: () => void, readsEveryMs?: number): Promise<string[]> {
   const told: BelayRecord[] = [];
-  const kernel = new KernelOf(machine) as unknown as Kernel;
+  const kernel = new KernelOf(machine, readsEveryMs) as unknown as Kernel;
   const attribute = () => ({ workload: undefined, rule: undefined });
   const write = (record: BelayRecord) => told.push(record);
   const enforcer = { attribute } as unknown as Enforcer;
@@ -451,6 +460,15 @@ test.each([0, 2])('of ring %i, first reports are kept within so many bytes, the 
     machine.repeats(3, 1, 10_000n, 7, rule);
   });
   expect(told).toEqual(['folded: 5', ring === 2 ? 'exec' : 'alert', ring === 2 ? 'exec' : 'alert']);
+});
+
+test('repeats of what waits to be read are told after it', async () => {
+  const machine = new Machine();
+  const repeats = () => {
+    machine.happens(0, 1, 1n);
+    machine.repeats(1, 1, 1n, 5);
+  };
+  expect(await repeatsOf(machine, repeats, 10_000)).toEqual(['alert', 'alert']);
 });
 
 test('a first report whose repeats have been told long ago is kept no longer', async () => {
