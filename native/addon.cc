@@ -26,6 +26,7 @@ void throw_errno(Napi::Env env, const std::string &what, int error) {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_kernel(env, exports);
+  init_memory(env, exports);
   init_pinned(env, exports);
   init_ring(env, exports);
   init_matcher(env, exports);

@@ -19,6 +19,7 @@ Bytes bytes_of(const Napi::Value &value, const char *what);
 [[noreturn]] void throw_errno(Napi::Env env, const std::string &what, int error);
 
 void init_kernel(Napi::Env env, Napi::Object exports);
+void init_memory(Napi::Env env, Napi::Object exports);
 void init_pinned(Napi::Env env, Napi::Object exports);
 void init_ring(Napi::Env env, Napi::Object exports);
 void init_matcher(Napi::Env env, Napi::Object exports);

@@ -3,7 +3,7 @@
   "targets": [
     {
       "target_name": "belay",
-      "sources": ["addon.cc", "kernel.cc", "pinned.cc", "ring.cc", "matcher.cc", "peer.cc"],
+      "sources": ["addon.cc", "kernel.cc", "memory.cc", "pinned.cc", "ring.cc", "matcher.cc", "peer.cc"],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")", "../bpf"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],

@@ -712,28 +712,6 @@ Napi::Value grace_period(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// store64(memory, offset, value): one atomic store
-Napi::Value store64(const Napi::CallbackInfo &info) {
-  auto memory = bytes_of(info[0], "memory");
-  size_t offset = info[1].As<Napi::Number>().Int64Value();
-  bool lossless;
-  if (memory.size < 8 || offset > memory.size - 8 || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
-  __atomic_store_n(reinterpret_cast<uint64_t *>(memory.data + offset), info[2].As<Napi::BigInt>().Uint64Value(&lossless),
-                   __ATOMIC_SEQ_CST);
-  return info.Env().Undefined();
-}
-
-// add64(memory, offset, more): atomically
-Napi::Value add64(const Napi::CallbackInfo &info) {
-  auto memory = bytes_of(info[0], "memory");
-  size_t offset = info[1].As<Napi::Number>().Int64Value();
-  bool lossless;
-  if (memory.size < 8 || offset > memory.size - 8 || offset % 8) throw Napi::RangeError::New(info.Env(), "offset outside of memory");
-  __atomic_fetch_add(reinterpret_cast<uint64_t *>(memory.data + offset),
-                     info[2].As<Napi::BigInt>().Uint64Value(&lossless), __ATOMIC_SEQ_CST);
-  return info.Env().Undefined();
-}
-
 // enableStats(): number; a descriptor, and as long as it is open the kernel counts program runs
 Napi::Value enable_stats(const Napi::CallbackInfo &info) {
   int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
@@ -764,8 +742,6 @@ void init_kernel(Napi::Env env, Napi::Object exports) {
   exports.Set("hookParameters", Napi::Function::New<hook_parameters>(env));
   exports.Set("hasFunction", Napi::Function::New<has_function>(env));
   exports.Set("gracePeriod", Napi::Function::New<grace_period>(env));
-  exports.Set("store64", Napi::Function::New<store64>(env));
-  exports.Set("add64", Napi::Function::New<add64>(env));
   exports.Set("trim", Napi::Function::New<trim>(env));
   exports.Set("clockOffset", Napi::Function::New<clock_offset>(env));
   exports.Set("enableStats", Napi::Function::New<enable_stats>(env));

@@ -119,6 +119,8 @@ export interface Addon {
   gracePeriod(): void;
   store64(memory: Uint8Array, offset: number, value: bigint): void;
   add64(memory: Uint8Array, offset: number, more: bigint): void;
+  /** Of entries of `size` bytes, those whose 64-bit words at two offsets differ, or whose only one is not 0; in their order. */
+  differing(memory: Uint8Array, size: number, one: number, other?: number): number[];
   enableStats(): number;
   peer(fd: number): Peer;
   /** Gives memory that was freed back to the kernel. */

@@ -51,22 +51,18 @@ export interface CountedIn {
  */
 export class Counted {
   readonly #in: CountedIn;
-  readonly #addon: Pick<Addon, 'add64' | 'store64'>;
+  readonly #addon: Pick<Addon, 'add64' | 'store64' | 'differing'>;
   readonly #folds: DataView;
-  readonly #foldWords: Uint32Array;
   readonly #workloads: DataView;
-  readonly #workloadWords: Uint32Array;
   readonly #settings: DataView;
   #recovered = false;
   #telling: readonly Untold[] = [];
 
-  constructor(addon: Pick<Addon, 'add64' | 'store64'>, counted: CountedIn) {
+  constructor(addon: Pick<Addon, 'add64' | 'store64' | 'differing'>, counted: CountedIn) {
     this.#addon = addon;
     this.#in = counted;
     this.#folds = new DataView(counted.folds);
-    this.#foldWords = new Uint32Array(counted.folds);
     this.#workloads = new DataView(counted.workloads);
-    this.#workloadWords = new Uint32Array(counted.workloads);
     this.#settings = new DataView(counted.settings);
   }
 
@@ -99,22 +95,11 @@ export class Counted {
   }
 
   #begin(now: bigint, windowNs: bigint): readonly Untold[] {
-    const repeats: number[] = [];
-    // twice a second, so without a call for each
-    const [words, size] = [this.#foldWords, F.size >>> 2];
-    let count = F.fields.count.offset >>> 2;
-    for (let slot = 0; slot < maps.folds.entries; slot++, count += size) {
-      if ((words[count] | words[count + 1]) === 0) continue;
-      if (now - this.#fold(slot, 'since') >= windowNs) repeats.push(slot);
-    }
-    const lost: (readonly [workload: number, ring: number])[] = [];
-    for (let workload = 0; workload < maps.workloads.entries; workload++) {
-      for (let ring = 0; ring < LOSSES; ring++) {
-        const told = this.#lostAt(workload, ring, 'told');
-        if (this.#differs(this.#workloadWords, this.#lostAt(workload, ring, 'lost'), told))
-          lost.push([workload, ring]);
-      }
-    }
+    const { count } = F.fields;
+    const repeats = this.#addon
+      .differing(new Uint8Array(this.#in.folds), F.size, count.offset)
+      .filter((slot) => now - this.#fold(slot, 'since') >= windowNs);
+    const lost = this.#differing('lost');
     const failures = [...this.#in.failures()].filter(
       ([failure, sum]) => sum > this.#failure(failure, 'told'),
     );
@@ -147,17 +132,14 @@ export class Counted {
       );
       all.push({ kind: 'repeats', at: base + slot, key: this.#fold(slot, 'key'), workload, rule, count });
     }
-    for (let workload = 0; workload < maps.workloads.entries; workload++) {
-      for (let ring = 0; ring < LOSSES; ring++) {
-        const [telling, told] = (['telling', 'told'] as const).map((field) =>
-          this.#lostAt(workload, ring, field),
-        );
-        if (!this.#differs(this.#workloadWords, telling, told)) continue;
-        const count = this.#workloads.getBigUint64(telling, true) - this.#workloads.getBigUint64(told, true);
-        // less: an upgrade has added what was told by the version before
-        if (count <= 0n) continue;
-        all.push({ kind: 'lost', at: base + LOST_AT + workload * LOSSES + ring, workload, ring, count });
-      }
+    for (const [workload, ring] of this.#differing('telling')) {
+      const [telling, told] = (['telling', 'told'] as const).map((field) =>
+        this.#workloads.getBigUint64(this.#lostAt(workload, ring, field), true),
+      );
+      const count = telling - told;
+      // less: an upgrade has added what was told by the version before
+      if (count <= 0n) continue;
+      all.push({ kind: 'lost', at: base + LOST_AT + workload * LOSSES + ring, workload, ring, count });
     }
     for (let failure = 0; failure < enums.failure.FAILURE_COUNT; failure++) {
       const count = this.#failure(failure, 'telling') - this.#failure(failure, 'told');
@@ -169,16 +151,15 @@ export class Counted {
   /** How many repeats in a slot are the agent's to tell; from when it looks first, they stay as many. */
   #claimed(slot: number): bigint {
     const at = slot * F.size;
-    const { count, telling } = F.fields;
-    if (this.#foldWords[(at + count.offset + 4) >>> 2] >>> 31 === 0) {
+    const { telling } = F.fields;
+    const written = this.#fold(slot, 'telling');
+    const found = this.#fold(slot, 'count') - CLAIMED;
+    if (found < 0n) {
       // they were taken away already
-      if (this.#differs(this.#foldWords, at + telling.offset))
-        this.#store(this.#in.folds, at + telling.offset, 0n);
+      if (written > 0n) this.#store(this.#in.folds, at + telling.offset, 0n);
       return 0n;
     }
-    const written = this.#fold(slot, 'telling');
     if (written > 0n) return written;
-    const found = this.#fold(slot, 'count') - CLAIMED;
     // the programs have told of them first
     if (found === 0n) this.#release(slot, 0n);
     else this.#store(this.#in.folds, at + telling.offset, found);
@@ -208,9 +189,14 @@ export class Counted {
     this.#addon.store64(new Uint8Array(memory), offset, value);
   }
 
-  /** Two 64-bit numbers, or one and 0, without an object for any. */
-  #differs(words: Uint32Array, one: number, other?: number): boolean {
-    const [a, b] = [one >>> 2, other === undefined ? -1 : other >>> 2];
-    return b < 0 ? (words[a] | words[a + 1]) !== 0 : words[a] !== words[b] || words[a + 1] !== words[b + 1];
+  /** Of whom something was lost that has not been told, in the order of their places. */
+  #differing(field: 'lost' | 'telling'): (readonly [workload: number, ring: number])[] {
+    const memory = new Uint8Array(this.#in.workloads);
+    const found = Array.from({ length: LOSSES }, (_, ring) =>
+      this.#addon
+        .differing(memory, W.size, this.#lostAt(0, ring, field), this.#lostAt(0, ring, 'told'))
+        .map((workload) => [workload, ring] as const),
+    );
+    return found.flat().sort(([a], [b]) => a - b);
   }
 }

@@ -130,6 +130,10 @@ function loader(bytes) {
     if (inside) change(memory, offset, 1n);
     else assert.throws(() => change(memory, offset, 1n), RangeError);
   }
+  const size = words.getUint8(1);
+  if (size >= 8 && size % 8 === 0 && offset >= 0 && offset <= size - 8 && offset % 8 === 0)
+    addon.differing(tables, size, offset);
+  else assert.throws(() => addon.differing(tables, size, offset), RangeError);
   adopt(Buffer.concat([bytes, Buffer.alloc(structs.set_header.size)]), words);
 }
 

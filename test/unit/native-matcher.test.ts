@@ -95,6 +95,26 @@ describe('a word of shared memory', () => {
     addon.add64(new Uint8Array(words.buffer), 56, 2n);
     expect([...words]).toEqual([0n, 0n, 0n, 0n, 0n, 0n, 0n, 7n]);
   });
+
+  it('is found where it differs from another of its entry, or from 0', () => {
+    // three entries of two words, and half of one
+    const memory = new Uint8Array(new BigUint64Array([1n, 1n, 0n, 1n << 63n, 2n, 0n, 5n]).buffer);
+    expect(addon.differing(memory, 16, 0)).toEqual([0, 2]);
+    expect(addon.differing(memory, 16, 8)).toEqual([0, 1]);
+    expect(addon.differing(memory, 16, 8, 0)).toEqual([1, 2]);
+    expect(addon.differing(new Uint8Array(8), 16, 0)).toEqual([]);
+  });
+
+  it.each([
+    ['no size', 0, 0, undefined],
+    ['a size of no words', 12, 0, undefined],
+    ['an offset behind the entry', 16, 16, undefined],
+    ['another behind the entry', 16, 0, 16],
+    ['an offset of no word', 16, 4, undefined],
+    ['a negative one', 16, 0, -8],
+  ])('is looked for in no entries with %s', (_, size, one, other) => {
+    expect(() => addon.differing(new Uint8Array(64), size, one, other)).toThrow(RangeError);
+  });
 });
 
 const somewhere = fc.nat(0xffffffff);

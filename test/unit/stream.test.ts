@@ -6,7 +6,7 @@ import type { BelayRecord } from '../../agent/event/record.js';
 import { EventStream } from '../../agent/event/stream.js';
 import { Throttle } from '../../agent/event/throttle.js';
 import { enums, maps, structs } from '../../agent/kernel/abi.js';
-import { BATCH_HEAD } from '../../agent/kernel/addon.js';
+import { BATCH_HEAD, loadAddon } from '../../agent/kernel/addon.js';
 import type { Enforcer } from '../../agent/kernel/enforcer.js';
 import type { Kernel } from '../../agent/kernel/kernel.js';
 import { Counted } from '../../agent/kernel/untold.js';
@@ -40,6 +40,7 @@ vi.mock('node:fs', async (original) => {
   return { ...fs, writeSync, ftruncateSync, truncateSync, unlinkSync };
 });
 
+const addon = loadAddon();
 const W = structs.workload;
 const F = structs.fold;
 const E = structs.event;
@@ -114,6 +115,7 @@ class KernelOf {
       {
         store64: (memory, offset, value) => change(memory, offset, () => value),
         add64: (memory, offset, more) => change(memory, offset, (before) => before + more),
+        differing: addon.differing,
       },
       { ...machine.memory, failures: () => machine.failures },
     );
