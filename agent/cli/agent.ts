@@ -182,7 +182,10 @@ async function run(flags: Flags): Promise<void> {
         cluster?.record(alert);
         killer.consider(alert, enforcer);
       },
-      keep: () => sinks.flush(),
+      keep() {
+        sink.flush();
+        sinks.flush();
+      },
       cgroupMade(path) {
         enforcer.cgroupMade(path);
         cluster?.cgroupMade(path);

@@ -4,9 +4,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { BelayRecord } from '../../agent/event/record.js';
 import { JsonLines } from '../../agent/sink/json-lines.js';
+
+/** What a disk still takes. */
+const { room } = vi.hoisted(() => ({ room: { bytes: Number.POSITIVE_INFINITY } }));
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  const writeSync = (fd: number, bytes: Buffer, offset = 0): number => {
+    if (room.bytes === 0) throw new Error('ENOSPC');
+    const length = Math.min(room.bytes, bytes.length - offset);
+    room.bytes -= length;
+    return fs.writeSync(fd, bytes, offset, length);
+  };
+  return { ...fs, writeSync };
+});
 
 let directory: string;
 let path: string;
@@ -14,7 +27,10 @@ beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'belay-lines-'));
   path = join(directory, 'events.jsonl');
 });
-afterEach(() => rmSync(directory, { recursive: true, force: true }));
+afterEach(() => {
+  room.bytes = Number.POSITIVE_INFINITY;
+  rmSync(directory, { recursive: true, force: true });
+});
 
 const record = (id: string) => ({ type: 'failure', id }) as BelayRecord;
 const lines = () => readFileSync(path, 'utf8').split('\n');
@@ -27,6 +43,14 @@ describe('a file', () => {
     await out.close();
     expect(lines()).toEqual(['before', JSON.stringify(record('a')), JSON.stringify(record('b')), '']);
     expect(out.takeDropped()).toEqual({ dropped: 0, error: undefined });
+  });
+
+  test('has what was written before a flush when that returns', async () => {
+    const out = new JsonLines(path);
+    out.write(record('a'));
+    out.flush();
+    expect(lines()).toEqual([JSON.stringify(record('a')), '']);
+    await out.close();
   });
 
   test('that has no room counts every record that it did not take, and goes on when there is room', async () => {
@@ -47,6 +71,16 @@ describe('a file', () => {
     expect(lines()).toEqual(['{"type": "fail', JSON.stringify(record('there')), '']);
     expect(out.takeDropped().dropped).toBe(0);
     expect(out.takeDropped().error).toBeUndefined();
+  });
+
+  test('that has room for a part counts the lines that it did not take whole', async () => {
+    const out = new JsonLines(path);
+    for (const id of ['a', 'b', 'c']) out.write(record(id));
+    room.bytes = JSON.stringify(record('a')).length + 5;
+    out.flush();
+    expect(lines()).toEqual([JSON.stringify(record('a')), JSON.stringify(record('b')).slice(0, 4)]);
+    expect(out.takeDropped().dropped).toBe(2);
+    await out.close();
   });
 
   test('that is a pipe waits for whoever reads it', async () => {
