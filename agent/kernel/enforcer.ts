@@ -268,22 +268,34 @@ export class Enforcer {
   }
 
   #reconcile(): Diagnostic[] {
-    const diagnostics: Diagnostic[] = [];
-    for (const bound of this.#bound.values()) {
-      if (bound.id === NOBODY) continue;
-      if (bound.settled?.workload === bound.workload && bound.settled.round === this.#round) continue;
-      if (this.#settle(bound)) bound.settled = { workload: bound.workload, round: this.#round };
-      diagnostics.push(...bound.unfit);
+    const changed = new Set<Bound>();
+    for (let again = true; again; ) {
+      const settled = this.#settleAll(changed);
+      // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
+      this.#claim();
+      // what is given up may be the room that another lacked
+      again = this.#sets.keep(new Set([...this.#bound.values()].map(({ set }) => set))) && !settled;
     }
-    // Tables first, then the cgroup: nobody is ever in a bound cgroup without its policies.
-    this.#claim();
-    this.#sets.keep(new Set([...this.#bound.values()].map(({ set }) => set)));
+    const diagnostics = [...changed].flatMap(({ unfit }) => unfit);
     // workloads that the same policies reach say the same
     return [
       ...new Map(
         diagnostics.map((each) => [`${each.at.file}:${each.at.line} ${each.message}`, each]),
       ).values(),
     ];
+  }
+
+  /** @returns false = some are to be tried again */
+  #settleAll(changed: Set<Bound>): boolean {
+    let all = true;
+    for (const bound of this.#bound.values()) {
+      if (bound.id === NOBODY) continue;
+      if (bound.settled?.workload === bound.workload && bound.settled.round === this.#round) continue;
+      changed.add(bound);
+      if (this.#settle(bound)) bound.settled = { workload: bound.workload, round: this.#round };
+      else all = false;
+    }
+    return all;
   }
 
   /** @returns false = it is to be tried again */
@@ -297,24 +309,22 @@ export class Enforcer {
       bound.set = undefined;
       return true;
     }
-    let set: InForce | undefined;
     const found = this.#sets.of(reaching);
-    if ('why' in found) {
-      const { why } = found;
-      const before = bound.set;
-      if (before !== undefined) {
-        // what it had stays; that may be the same policies in another form
-        const out = reaching.selected.filter((policy) => !before.policies.includes(policy));
-        bound.unfit = out.length === 0 ? why : out.map(({ at }) => ({ ...why[0], at }));
-        return false;
-      }
-      const most = this.#sets.mostOf(found, reaching, (set) =>
-        [...this.#bound.values()].some((each) => each.set === set),
-      );
-      bound.unfit = most.leftOut;
-      set = most.set;
-    } else set = found;
-    if (set === undefined) return false;
+    if (!('why' in found)) return this.#enforce(bound, found);
+    const before = bound.set;
+    if (before !== undefined) {
+      // what it had stays; that may be the same policies in another form
+      const out = reaching.selected.filter((policy) => !before.policies.includes(policy));
+      bound.unfit = out.length === 0 ? found.why : out.map(({ at }) => ({ ...found.why[0], at }));
+      return false;
+    }
+    const used = (set: InForce) => [...this.#bound.values()].some((each) => each.set === set);
+    const { set, leftOut, lacksRoom } = this.#sets.mostOf(found, reaching, used);
+    bound.unfit = leftOut;
+    return set !== undefined && this.#enforce(bound, set) && !lacksRoom;
+  }
+
+  #enforce(bound: Bound, set: InForce): true {
     this.#kernel.enforce(bound.id, set);
     bound.set = set;
     return true;

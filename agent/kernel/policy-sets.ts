@@ -30,11 +30,15 @@ export interface Reaching {
 export interface Most {
   readonly set: InForce | undefined;
   readonly leftOut: readonly Diagnostic[];
+  /** Some of the others only lack room, which there may be later. */
+  readonly lacksRoom: boolean;
 }
 
 /** Policies that do not fit together. */
 export interface Refused {
   readonly why: readonly Diagnostic[];
+  /** Not by what they say. */
+  readonly lacksRoom: boolean;
   /** Once that has been asked for. */
   most?: Most;
 }
@@ -75,8 +79,8 @@ export class PolicySets {
     const key = this.keyOf(reaching);
     const known = this.#sets.get(key) ?? this.#refused.get(key);
     if (known) return known;
-    const refuse = (why: readonly Diagnostic[]): Refused => {
-      const refused = { why };
+    const refuse = (why: readonly Diagnostic[], lacksRoom = false): Refused => {
+      const refused = { why, lacksRoom };
       this.#refused.set(key, refused);
       return refused;
     };
@@ -86,7 +90,7 @@ export class PolicySets {
       return this.#publish(key, reaching.selected, compiled.set);
     } catch (error) {
       if (!(error instanceof ArenaFull) && !(error instanceof CannotAttach)) throw error;
-      return refuse([{ at: policies[0].at, severity: 'error', message: error.message }]);
+      return refuse([{ at: policies[0].at, severity: 'error', message: error.message }], true);
     }
   }
 
@@ -95,21 +99,23 @@ export class PolicySets {
    * @param used whether a set is in force for anyone
    */
   mostOf(refused: Refused, reaching: Reaching, used: (set: InForce) => boolean): Most {
-    refused.most ??= this.#halve(refused.why, reaching, used);
+    refused.most ??= this.#halve(refused, reaching, used);
     return refused.most;
   }
 
   #halve(
-    why: readonly Diagnostic[],
+    refused: Refused,
     { selected, policies, postures }: Reaching,
     used: (set: InForce) => boolean,
   ): Most {
     let set: InForce | undefined;
     let kept: readonly number[] = [];
     const leftOut: Diagnostic[] = [];
-    const halve = (more: readonly number[], why: readonly Diagnostic[]): void => {
+    let lacksRoom = false;
+    const halve = (more: readonly number[], refused: Refused): void => {
       if (more.length === 1) {
-        leftOut.push({ ...why[0], at: policies[more[0]].at });
+        leftOut.push({ ...refused.why[0], at: policies[more[0]].at });
+        lacksRoom ||= refused.lacksRoom;
         return;
       }
       const half = more.length >> 1;
@@ -118,7 +124,7 @@ export class PolicySets {
         const some = all.map((i) => policies[i]);
         const found = this.of({ policies: some, selected: all.map((i) => selected[i]), postures });
         if ('why' in found) {
-          halve(part, found.why);
+          halve(part, found);
           continue;
         }
         // it takes room that more may need
@@ -127,16 +133,21 @@ export class PolicySets {
         kept = all;
       }
     };
-    halve([...policies.keys()], why);
-    return { set, leftOut };
+    halve([...policies.keys()], refused);
+    return { set, leftOut, lacksRoom };
   }
 
-  /** Ends a round of changes: only these sets stay. */
-  keep(used: ReadonlySet<InForce | undefined>): void {
-    this.#retire([...this.#sets.values()].filter((set) => !used.has(set)));
+  /**
+   * Ends a round of changes: only these sets stay.
+   * @returns whether others have been given up
+   */
+  keep(used: ReadonlySet<InForce | undefined>): boolean {
+    const others = [...this.#sets.values()].filter((set) => !used.has(set));
+    this.#retire(others);
     this.#refused.clear();
     if (this.#compiled > TRIM_BYTES) this.#kernel.trimSoon();
     this.#compiled = 0;
+    return others.length > 0;
   }
 
   #retire(sets: readonly InForce[]): void {

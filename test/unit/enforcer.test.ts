@@ -9,12 +9,12 @@ import { FakeKernel } from './fake-kernel.js';
 const POSTURES: Postures = { file: 'audit', network: 'audit', capabilities: 'audit' };
 const PAGE = 4096;
 
-function policy(name: string, body: string): Policy {
+function policy(name: string, body: string, app = 'web'): Policy {
   const text = `
 apiVersion: security.belay.dev/v1
 kind: WorkloadPolicy
 metadata: {name: ${name}, namespace: shop}
-spec: {selector: {matchLabels: {app: web}}, ${body}}`;
+spec: {selector: {matchLabels: {app: ${app}}}, ${body}}`;
   const { policies, diagnostics } = readPolicies(text, name);
   expect(diagnostics).toEqual([]);
   return policies[0];
@@ -124,6 +124,17 @@ it('a workload keeps the tables that it has when the new ones do not fit, and wh
   expect(inForce()).toEqual(['shells']);
   expect(unfit()).toEqual(['large']);
   enforcer.setPolicies([shells]);
+  expect(unfit()).toEqual([]);
+});
+
+it('a policy that had no room is in force once there is some', () => {
+  const batch = policy('batch', `file: {matchPaths: [${files}]}`, 'batch');
+  const fake = new FakeKernel({ arena: arenaFor([shells], [shells, large]) });
+  const { enforcer, inForce, unfit } = enforcing(fake, [shells, large, batch], [other, web]);
+  enforcer.setWorkloads([web, other]);
+  expect(unfit()).toEqual(['large']);
+  expect(enforcer.setWorkloads([web])).toEqual([]);
+  expect(inForce()).toEqual(['shells', 'large']);
   expect(unfit()).toEqual([]);
 });
 
