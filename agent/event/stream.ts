@@ -199,11 +199,17 @@ export class EventStream {
     const bootTime = this.#kernel.bootTime;
     const unix = BigInt(Date.now()) * 1_000_000n;
     const now = unix - bootTime;
-    // repeats whose first report is still in a ring wait for it
-    const read = this.#readUpTo(now);
-    const all = this.#kernel.counted.sweep(read, window);
+    const logs = this.#unreadSince([enums.ring.RING_TELEMETRY]);
+    const alerts = this.#unreadSince([enums.ring.RING_DENIALS, enums.ring.RING_MATCHES]);
+    // repeats whose first report may still be in a ring
+    const all = this.#kernel.counted.sweep(now, window, (key, rule, since) => {
+      const [unread, firsts] =
+        rule === enums.built_in_rule.RULE_NONE ? [logs, this.#firstLogs] : [alerts, this.#firsts];
+      return unread !== undefined && unread < since + FOLD_WINDOW_NS && firsts.get(key) === undefined;
+    });
     for (const untold of all) this.#untold(untold, now);
-    for (const firsts of [this.#firsts, this.#firstLogs]) firsts.trim(read - REMEMBERED_NS);
+    this.#firsts.trim((alerts ?? now) - REMEMBERED_NS);
+    this.#firstLogs.trim((logs ?? now) - REMEMBERED_NS);
     if (all.length > 0) this.#told.keep();
     this.#kernel.counted.told();
     const missed = this.#kernel.takeMissed();
@@ -211,14 +217,14 @@ export class EventStream {
     this.#endThrottles();
   }
 
-  /** Until when all that happened has been read, ns of CLOCK_BOOTTIME; a flood is read late. */
-  #readUpTo(now: bigint): bigint {
-    let until = now;
-    this.#kernel.ringPositions().forEach(([read, written], ring) => {
-      const last = this.#readUntil[ring] ?? 0n;
-      if (read < written && last < until) until = last;
+  /** From when on what some rings tell of may not have been read, ns of CLOCK_BOOTTIME; undefined = all has been. */
+  #unreadSince(rings: readonly number[]): bigint | undefined {
+    const positions = this.#kernel.ringPositions();
+    const times = rings.flatMap((ring) => {
+      const [read, written] = positions[ring] ?? [0, 0];
+      return read < written ? [this.#readUntil[ring] ?? 0n] : [];
     });
-    return until;
+    return times.reduce<bigint | undefined>((a, b) => (a === undefined || b < a ? b : a), undefined);
   }
 
   #untold(untold: Untold, now: bigint): void {

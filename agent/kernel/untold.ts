@@ -69,12 +69,17 @@ export class Counted {
   /**
    * What is to be told now: of repeats, those whose window has ended.
    * @param now CLOCK_BOOTTIME, ns
+   * @param waits whether repeats from so long ago are still to wait for their first report
    */
-  sweep(now: bigint, windowNs: bigint): readonly Untold[] {
+  sweep(
+    now: bigint,
+    windowNs: bigint,
+    waits: (key: bigint, rule: number, since: bigint) => boolean,
+  ): readonly Untold[] {
     if (this.#recovered) this.#telling = [];
     else this.#telling = this.#unfinished();
     this.#recovered = true;
-    if (this.#telling.length === 0) this.#telling = this.#begin(now, windowNs);
+    if (this.#telling.length === 0) this.#telling = this.#begin(now - windowNs, waits);
     return this.#telling;
   }
 
@@ -94,11 +99,14 @@ export class Counted {
     this.#telling = [];
   }
 
-  #begin(now: bigint, windowNs: bigint): readonly Untold[] {
+  #begin(before: bigint, waits: Parameters<Counted['sweep']>[2]): readonly Untold[] {
     const { count } = F.fields;
     const repeats = this.#addon
       .differing(new Uint8Array(this.#in.folds), F.size, count.offset)
-      .filter((slot) => now - this.#fold(slot, 'since') >= windowNs);
+      .filter((slot) => {
+        const since = this.#fold(slot, 'since');
+        return since <= before && !waits(this.#fold(slot, 'key'), this.#foldOf(slot, 'rule'), since);
+      });
     const lost = this.#differing('lost');
     const failures = [...this.#in.failures()].filter(
       ([failure, sum]) => sum > this.#failure(failure, 'told'),
@@ -127,9 +135,7 @@ export class Counted {
     for (const slot of slots) {
       const count = this.#claimed(slot);
       if (count === 0n) continue;
-      const [workload, rule] = [F.fields.workload, F.fields.rule].map(({ offset }) =>
-        this.#folds.getUint32(slot * F.size + offset, true),
-      );
+      const [workload, rule] = [this.#foldOf(slot, 'workload'), this.#foldOf(slot, 'rule')];
       all.push({ kind: 'repeats', at: base + slot, key: this.#fold(slot, 'key'), workload, rule, count });
     }
     for (const [workload, ring] of this.#differing('telling')) {
@@ -175,6 +181,10 @@ export class Counted {
 
   #fold(slot: number, field: 'key' | 'since' | 'count' | 'telling'): bigint {
     return this.#folds.getBigUint64(slot * F.size + F.fields[field].offset, true);
+  }
+
+  #foldOf(slot: number, field: 'workload' | 'rule'): number {
+    return this.#folds.getUint32(slot * F.size + F.fields[field].offset, true);
   }
 
   #lostAt(workload: number, ring: number, field: 'lost' | 'told' | 'telling'): number {

@@ -437,12 +437,18 @@ test('a denial behind as many of another workload’s as find room in the ring i
 /** What an agent that only reads is told of repeats: `key: count`, or `folded: count` when their first report is not kept. */
 async function repeatsOf(machine: Machine, repeats: () => void, readsEveryMs?: number): Promise<string[]> {
   const told: BelayRecord[] = [];
-  const kernel = new KernelOf(machine, readsEveryMs) as unknown as Kernel;
+  const kernel = new KernelOf(machine, readsEveryMs);
   const attribute = () => ({ workload: undefined, rule: undefined });
   const write = (record: BelayRecord) => told.push(record);
   const enforcer = { attribute } as unknown as Enforcer;
-  const stream = new EventStream(kernel, enforcer, { node: 'n', cluster: 'c' }, { write, keep: () => {} });
+  const stream = new EventStream(
+    kernel as unknown as Kernel,
+    enforcer,
+    { node: 'n', cluster: 'c' },
+    { write, keep: () => {} },
+  );
   await stream.start();
+  kernel.drain();
   vi.advanceTimersByTime(500);
   repeats();
   told.length = 0;
@@ -471,6 +477,24 @@ test('repeats of what waits to be read are told after it', async () => {
     machine.repeats(1, 1, 1n, 5);
   };
   expect(await repeatsOf(machine, repeats, 10_000)).toEqual(['alert', 'alert']);
+});
+
+test('repeats of alerts wait neither for telemetry nor once their first report has been read', async () => {
+  const machine = new Machine();
+  machine.happens(0, 1, 1n);
+  const repeats = () => {
+    machine.happens(2, 2, 9n);
+    machine.happens(0, 1, 2n);
+    machine.repeats(1, 1, 1n, 5);
+  };
+  // the repeats, before what is read at the end
+  expect(await repeatsOf(machine, repeats, 10_000)).toEqual(['alert', 'alert', 'exec']);
+  expect(machine.produced).toEqual(
+    new Map([
+      ['w1', 7],
+      ['w2', 1],
+    ]),
+  );
 });
 
 test('a first report whose repeats have been told long ago is kept no longer', async () => {
