@@ -311,8 +311,9 @@ static __always_inline enum standing standing_of(u64 mount, u64 inode, u64 dentr
 		return S_ISREG(PEEK(inode, inode, i_mode)) && PEEK(super_block, block, s_magic) != ANON_INODE_FS_MAGIC ?
 			       STANDING_UNNAMED : STANDING_IGNORED;
 	}
-	/* deleted: its old name says nothing of what would run; without a mount it is a layer's, whose name counts */
-	if (decide == DECIDE_EXEC && mount && !PEEK(dentry, dentry, d_hash.pprev) && dentry != mount_root(mount))
+	/* deleted: its old name says nothing of what would run; without a mount it is a layer's, whose name counts. A file
+	 * system's root has no name of its own, and what is mounted may be a deleted file */
+	if (decide == DECIDE_EXEC && mount && !PEEK(dentry, dentry, d_hash.pprev) && dentry != (u64)PEEK(dentry, dentry, d_parent))
 		return STANDING_UNNAMED;
 	return STANDING_NAMED;
 }

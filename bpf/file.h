@@ -370,7 +370,7 @@ static __always_inline bool judge_rename(struct path *old_dir, struct dentry *ol
 {
 	struct caller c = {};
 	struct scratch *s;
-	u64 mount, replaced;
+	u64 mount, parent, replaced;
 	bool denied;
 
 	if (!find_caller(&c))
@@ -384,12 +384,15 @@ static __always_inline bool judge_rename(struct path *old_dir, struct dentry *ol
 		/* what is there already is replaced, or goes the other way (RENAME_EXCHANGE) */
 		replaced = (u64)BPF_CORE_READ(new, d_inode);
 		mount = (u64)real_mount(BPF_CORE_READ(new_dir, mnt));
+		parent = (u64)BPF_CORE_READ(new, d_parent, d_inode);
 		if (replaced)
 			denied = judge_names(s, &c, new, mount, OPERATION_RENAME);
 		else
-			denied = is_active(&c, DOMAIN_FILE, DECIDE_WRITE) &&
-				 judge_dentry(s, &c, (u64)new, mount, (u64)BPF_CORE_READ(new, d_parent, d_inode),
-					      DECIDE_WRITE, OPERATION_RENAME);
+			denied = (is_active(&c, DOMAIN_FILE, DECIDE_WRITE) &&
+				  judge_dentry(s, &c, (u64)new, mount, parent, DECIDE_WRITE, OPERATION_RENAME)) ||
+				 /* a directory brings what it holds, under names that may be protected */
+				 (S_ISDIR(BPF_CORE_READ(old, d_inode, i_mode)) && is_active(&c, DOMAIN_FILE, DECIDE_MOVE) &&
+				  judge_dentry(s, &c, (u64)new, mount, parent, DECIDE_MOVE, OPERATION_RENAME));
 	}
 	give_scratch(s);
 	return denied;

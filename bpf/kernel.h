@@ -179,6 +179,7 @@ struct sock_common {
 	__be16 skc_dport;
 	u16 skc_num;
 	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
@@ -302,6 +303,7 @@ struct tcphdr { __be16 source, dest; __be32 seq, ack_seq; u8 doff, flags; __be16
 #define IPPROTO_UDPLITE 136
 #define IPPROTO_SMC 256
 #define IPPROTO_MPTCP 262
+#define TCP_CLOSE 7 /* enum, include/net/tcp_states.h */
 #define MSG_FASTOPEN 0x20000000
 #define SOL_RAW 255
 #define IP_HDRINCL 3

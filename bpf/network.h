@@ -55,8 +55,8 @@ static __noinline bool note_sender(struct caller *c, struct socket *sock, bool c
 		count_failure(FAILURE_SENDER);
 		return false;
 	}
-	/* what was sent by a connection before this one says nothing of its numbers */
-	if (connects)
+	/* what was sent by a connection before this one says nothing of its numbers; one that there is refuses another */
+	if (connects && sk->__sk_common.skc_state == TCP_CLOSE)
 		who->stream.started = 0;
 	if (who->tid == task->pid && who->subject.exec_id == c->subject->exec_id && who->subject.workload == c->subject->workload)
 		return true;
@@ -203,10 +203,13 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 		return 0;
 	}
 	family = BPF_CORE_READ(sock, sk, __sk_common.skc_family);
-	/* raw sockets, and L2TP's, take an address of no family for one of theirs */
-	read_endpoint(&n.peer, address, msg->msg_namelen,
-		      family == AF_INET || (family == AF_INET6 && (sock->type == SOCK_RAW || n.protocol == IPPROTO_L2TP)) ?
-			      family : AF_UNSPEC);
+	/* raw sockets, and L2TP's, take an address of no family for one of theirs; others of IPv6 take none, but may become one of
+	 * IPv4 before the kernel looks (IPV6_ADDRFORM) */
+	if (family == AF_INET6 && sock->type != SOCK_RAW && n.protocol != IPPROTO_L2TP)
+		family = AF_INET;
+	else if (family != AF_INET && family != AF_INET6)
+		family = AF_UNSPEC;
+	read_endpoint(&n.peer, address, msg->msg_namelen, family);
 	if (n.peer.unspecified && !resolve(&n.peer, sk, msg->msg_controllen != 0) && judge_unaddressed(&c, &n))
 		ANSWER(true);
 	if (may_ask(sock, n.peer.port) && is_active(&c, DOMAIN_DNS, DECIDE_OTHER) && !note_sender(&c, sock, false))

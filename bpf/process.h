@@ -306,6 +306,7 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct caller c = {};
+	bool loads;
 	u64 raw = 0;
 
 	/* security_mmap_file has no reqprot, and adds what the personality implies itself (mmap_prot) */
@@ -323,12 +324,13 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 	if (!raw || !file)
 		ANSWER(judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP));
 	/* exec loads the program that it has asked about; by itself exe_file says little, since prctl sets it */
-	if (BPF_CORE_READ_BITFIELD_PROBED(task, in_execve) && (u64)file == (u64)BPF_CORE_READ(task, mm, exe_file))
-		return 0;
+	loads = BPF_CORE_READ_BITFIELD_PROBED(task, in_execve) && (u64)file == (u64)BPF_CORE_READ(task, mm, exe_file);
 	/* what is written to a private mapping is no file's */
-	if ((((reqprot | prot) & PROT_WRITE && (flags & MAP_TYPE) == MAP_PRIVATE) || is_memory(&file->f_path)) &&
+	if ((((reqprot | prot) & PROT_WRITE && (flags & MAP_TYPE) == MAP_PRIVATE) || (!loads && is_memory(&file->f_path))) &&
 	    judge_preset(&c, PRESET_ANONYMOUS_MAP, OPERATION_MAP))
 		ANSWER(true);
+	if (loads)
+		return 0;
 	ANSWER(judge_drift(&c, &file->f_path, OPERATION_MAP) || judge_file(&c, file, DECIDE_MAP, OPERATION_MAP));
 }
 

@@ -15,6 +15,8 @@
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -154,6 +156,35 @@ static int udp_unspec(void)
 	to.any.sa_family = AF_UNSPEC;
 	int fd = TRY(socket(AF_INET, SOCK_DGRAM, 0));
 	TRY(sendto(fd, payload(), size(), 0, &to.any, to.length));
+	return 0;
+}
+
+static void *becomes_v4(void *fd)
+{
+	int family = AF_INET;
+
+	setsockopt(*(int *)fd, SOL_IPV6, IPV6_ADDRFORM, &family, sizeof family);
+	return NULL;
+}
+
+/* An IPv6 socket, which ignores such an address, that becomes one of IPv4 meanwhile. */
+static int udp_becomes_v4(void)
+{
+	struct address first = v6("::ffff:127.0.0.5", PORT), to = FORBIDDEN;
+
+	to.any.sa_family = AF_UNSPEC;
+	for (int i = 0; i < 2000; i++) {
+		int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0));
+		pthread_t other;
+
+		TRY(connect(fd, &first.any, first.length));
+		pthread_create(&other, NULL, becomes_v4, &fd);
+		for (int j = 0; j < i % 50; j++)
+			sched_yield();
+		sendto(fd, payload(), size(), 0, &to.any, to.length);
+		pthread_join(other, NULL);
+		close(fd);
+	}
 	return 0;
 }
 
@@ -980,6 +1011,7 @@ const struct technique reach_techniques[] = {
 	{ "L2TP, AF_UNSPEC", l2tp_unspec, CHECK },
 	{ "UDP, connected", udp_connected, CHECK },
 	{ "UDP, AF_UNSPEC", udp_unspec, CHECK },
+	{ "UDP, AF_UNSPEC, IPV6_ADDRFORM", udp_becomes_v4, CHECK },
 	{ "UDP, IPv4 address on an IPv6 socket", udp_v4_on_v6, CHECK },
 	{ "UDP, connected elsewhere", udp_elsewhere, CHECK },
 	{ "UDP, corked for elsewhere", udp_corked, CHECK },

@@ -357,6 +357,19 @@ static int unnamed(void)
 	return run_at(again, "", (char *[]){ "x", NULL }, NULL, AT_EMPTY_PATH);
 }
 
+/* The same, where it is mounted. */
+static int unnamed_mounted(void)
+{
+	int fd = TRY(open(here.open, O_TMPFILE | O_RDWR, 0777)), again;
+
+	TRY(copy_to_descriptor(fd, here.program));
+	again = TRY(open(format("/proc/self/fd/%d", fd), O_RDONLY));
+	close(fd);
+	TRY(put_file(in_open("mounted"), "", 0777));
+	TRY(mount(format("/proc/self/fd/%d", again), in_open("mounted"), NULL, MS_BIND, NULL));
+	return run(in_open("mounted"));
+}
+
 static int deleted(void)
 {
 	int fd;
@@ -586,6 +599,7 @@ const struct technique run_techniques[] = {
 	{ "memfd by ld.so", memfd_loader },
 	{ "memfd as a script's interpreter", memfd_script },
 	{ "O_TMPFILE", unnamed },
+	{ "O_TMPFILE, mounted", unnamed_mounted },
 	{ "deleted copy", deleted },
 	{ "copy", copied },
 	{ "copy of what must not be read", copied_sealed },

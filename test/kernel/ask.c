@@ -166,6 +166,41 @@ static int urgent(const void *to, socklen_t size, int family, unsigned char *m, 
 	return -1;
 }
 
+/* A message of another name and its padding (RFC 7830), which alone says that it begins a message so long that the question
+ * behind it is a part of that: sent once the connection has been asked to be made once more. */
+static int padded(const void *to, socklen_t size, int family, unsigned char *m, int n)
+{
+	unsigned char all[512], pad[128] = { 0xff, 0xff };
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, length = message(all + 2, "free.example");
+	int padding = 2 + message(pad + 2, "free.example");
+	unsigned char option[] = { 0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 4 + padding, 0, 12, 0, padding };
+	struct pollfd answer = { fd, POLLIN, 0 };
+	char byte;
+
+	all[2 + 11] = 1;
+	memcpy(all + 2 + length, option, sizeof option);
+	length += sizeof option;
+	all[0] = 0;
+	all[1] = length + padding;
+	if (fd < 0 || connect(fd, to, size))
+		return -1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (send(fd, all, 2 + length, 0) < 0 || !connect(fd, to, size) || send(fd, pad, padding, 0) < 0)
+		return -1;
+	all[0] = n >> 8;
+	all[1] = n;
+	memcpy(all + 2, m, n);
+	if (send(fd, all, 2 + n, 0) < 0)
+		return -1;
+	for (int wanted = 2; wanted; wanted--) {
+		if (poll(&answer, 1, 1500) <= 0 || read(fd, &byte, 1) != 1) {
+			errno = ETIMEDOUT;
+			return -1;
+		}
+	}
+	return 0;
+}
+
 /* A segment of no connection of its own. */
 static int segment(const struct sockaddr_in *to, unsigned char *m, int n)
 {
@@ -236,6 +271,7 @@ int asked(char **a)
 	if (BY("tcp-bytes")) return by_stream(to, size, family, m, n, 1, 0, 0);
 	if (BY("tcp-second")) return by_stream(to, size, family, m, n, 1000, 1, 0);
 	if (BY("zerocopy")) return by_stream(to, size, family, m, n, 1000, 0, MSG_ZEROCOPY);
+	if (BY("padded")) return padded(to, size, family, m, n);
 	if (BY("urgent")) return urgent(to, size, family, m, n);
 	if (BY("segment")) return segment(&v4, m, n);
 	if (BY("raw")) return by_hand(&v4, m, n, 0);

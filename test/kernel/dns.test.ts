@@ -162,6 +162,7 @@ describe('names that a rule blocks', () => {
     ['whole', 'tcp', []],
     ['byte by byte', 'tcp-bytes', []],
     ['behind another question in the same segment', 'tcp-second', []],
+    ['behind one whose padding looks like a longer one', 'padded', ['free.example']],
   ])('do not leave over TCP, %s', async (_, how, others) => {
     const name = `${how}.google.com`;
     expect(await ask(shell, how, name)).toEqual({ said: 'ETIMEDOUT', arrived: others });

@@ -308,12 +308,18 @@ describe('a program without a name that ran before its workload was known', () =
 
 describe('moving directories', () => {
   it('is denied above what a rule protects, and nowhere else', async () => {
+    const outside = new Shell('/bin/sh', []);
     file('a1/b1/secret');
     await enforce(`file: {matchPaths: [{path: ${T}/a1/b1/secret}]}`);
     expect(await shell.do('rename', `${T}/a1/b1`, `${T}/a1/b2`)).toBe('EACCES');
     expect(await shell.do('rename', `${T}/a1`, `${T}/a2`)).toBe('EACCES');
     expect(await shell.do('exchange', `${T}/links`, `${T}/a1`)).toBe('EACCES');
     expect(await shell.do('rename', `${T}/lost`, `${T}/found`)).toBe('ok');
+    // nor is another put in place of one that is not there
+    expect(await outside.do('rename', `${T}/a1/b1`, `${T}/a1/b3`)).toBe('ok');
+    expect(await shell.do('rename', `${T}/found`, `${T}/a1/b1`)).toBe('EACCES');
+    expect(await shell.do('rename', `${T}/found`, `${T}/a1/b2`)).toBe('ok');
+    await outside.close();
     const alert = await belay.alert((a) => a.object.path === `${T}/a1`);
     expect(brief(alert)).toMatchObject({
       operation: 'rename',
@@ -350,7 +356,7 @@ describe('moving directories', () => {
     const inside = inCgroup(path);
     await inside.run(`${ACT} -n 1000000000 swap ${T}/race/a ${T}/race/b > /dev/null & echo $! > ${T}/mover`);
     expect(
-      await shell.run(`until [ -e ${T}/race/b ]; do :; done; cd ${T}/race/b/sub 2> /dev/null || cd ${T}/race/a/sub
+      await shell.run(`until cd ${T}/race/b/sub 2> /dev/null || cd ${T}/race/a/sub 2> /dev/null; do :; done
 ${ACT} -n ${RACES / 10} read secret; ${ACT} -n ${RACES / 10} read other`),
     ).toBe(`0\n${RACES / 10}`);
     expect(await inside.run(`kill $(cat ${T}/mover)`)).toBe('');
