@@ -123,7 +123,7 @@ export class ClusterFeed {
     this.#pods.close();
     this.#namespaces.close();
     this.#node.close();
-    this.#policies.close();
+    await this.#policies.close();
     await this.#cri.close();
   }
 

@@ -240,8 +240,8 @@ export class Events {
       });
     } catch (error) {
       if (!(error instanceof ApiError && error.reason === 'AlreadyExists')) throw error;
-      // another agent's stays as it is; of this one's own, the answer was lost, and the count is an older one
-      if (told.bucket !== undefined) await this.#count(told);
+      // it is another agent's, or an older one of this one's, or the answer was lost; a write lets it live for another hour
+      await this.#count(told);
     }
   }
 }

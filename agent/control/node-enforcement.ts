@@ -104,6 +104,9 @@ export interface WriterTiming extends Timing {
   readonly spread: number;
 }
 
+/** No version is called so. */
+const GONE = '';
+
 const WRITER_TIMING = { interval: 5000, spread: 10_000, firstWait: 1000, longestWait: 60_000 };
 
 export interface NodeEnforcementOptions {
@@ -114,7 +117,10 @@ export interface NodeEnforcementOptions {
   readonly timing?: Partial<WriterTiming>;
 }
 
-/** Keeps the node's NodeEnforcement true: written on change only, not too often, and anew when someone deletes it. */
+/**
+ * Keeps the node's NodeEnforcement true: written on change only, not too often, and anew when someone deletes it or
+ * changes it.
+ */
 export class NodeEnforcement {
   readonly #options: NodeEnforcementOptions;
   readonly #timing: typeof WRITER_TIMING;
@@ -123,6 +129,10 @@ export class NodeEnforcement {
   #own: ListWatch<string> | undefined;
   /** What the object says; undefined = not known, or it is not there. */
   #told: NodeReport | undefined;
+  /** The object's versions that this agent wrote or read last. */
+  #versions: readonly string[] = [];
+  /** Those that the watch told of while a request was under way, which may or may not be its own. */
+  #meanwhile: string[] | undefined;
   #changes = 0;
   #running = false;
 
@@ -155,8 +165,10 @@ export class NodeEnforcement {
       if (this.#abort.signal.aborted) return;
       const seen = this.#changes;
       try {
+        this.#meanwhile = [];
         const written = await this.#write();
         done = seen;
+        this.#settle(this.#meanwhile, written);
         failures = 0;
         this.#options.api.found(this, this.#path);
         if (written) wait = interval + Math.random() * spread;
@@ -166,6 +178,8 @@ export class NodeEnforcement {
         this.#options.api.lost(this, this.#path, error);
         const asked = error instanceof ApiError ? error.retryAfter : 0;
         wait = Math.max(asked, (0.5 + Math.random()) * Math.min(longestWait, firstWait * 2 ** failures++));
+      } finally {
+        this.#meanwhile = undefined;
       }
     }
     this.#running = false;
@@ -193,7 +207,9 @@ export class NodeEnforcement {
   /** What an agent before this one told, or nobody has told anything. */
   async #read(): Promise<NodeReport | undefined> {
     try {
-      const { status } = await this.#options.api.request(this.#path, { signal: this.#abort.signal });
+      const { signal } = this.#abort;
+      const { metadata, status } = await this.#options.api.request(this.#path, { signal });
+      this.#know(metadata.resourceVersion);
       const { time: _, ...report } = (status ?? {}) as Partial<NodeEnforcementStatus>;
       return report as NodeReport;
     } catch (error) {
@@ -217,7 +233,7 @@ export class NodeEnforcement {
 
   async #apply(path: string, body: object, metadata: object = {}): Promise<void> {
     const { api, node } = this.#options;
-    await api.request<KubeObject>(path, {
+    const { metadata: made } = await api.request<KubeObject>(path, {
       method: 'PATCH',
       contentType: APPLY,
       query: { fieldManager: 'belay', force: 'true' },
@@ -229,9 +245,26 @@ export class NodeEnforcement {
       },
       signal: this.#abort.signal,
     });
+    this.#know(made.resourceVersion);
   }
 
-  /** Whoever deletes it, it is there again. */
+  /** A few, for the watch may be late. */
+  #know(version: string): void {
+    this.#versions = [...this.#versions, version].slice(-8);
+  }
+
+  #settle(meanwhile: readonly string[], written: boolean): void {
+    const own = meanwhile.findLastIndex((version) => this.#versions.includes(version));
+    // what was written came after all that was told, unless it was told itself
+    if (own === -1 ? !written && meanwhile.length > 0 : own < meanwhile.length - 1) this.#doubt();
+  }
+
+  #doubt(): void {
+    this.#told = undefined;
+    this.changed();
+  }
+
+  /** Whoever deletes it, it is there again; whoever changes it, it is read, and written if it is not true. */
   #watch(): void {
     const { api, node, timing } = this.#options;
     this.#own ??= new ListWatch<string>({
@@ -239,13 +272,14 @@ export class NodeEnforcement {
       path: NODE_ENFORCEMENTS,
       fieldSelector: `metadata.name=${node}`,
       metadataOnly: true,
-      select: ({ metadata }) => metadata.uid,
+      select: ({ metadata }) => metadata.resourceVersion,
       timing,
       onMissing: () => {},
       onChange: (changes) => {
-        if (changes.at(-1)?.type !== 'deleted') return;
-        this.#told = undefined;
-        this.changed();
+        const last = changes.at(-1);
+        const version = last === undefined || last.type === 'deleted' ? GONE : last.value;
+        if (this.#meanwhile !== undefined) this.#meanwhile.push(version);
+        else if (!this.#versions.includes(version)) this.#doubt();
       },
     });
   }

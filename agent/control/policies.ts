@@ -46,7 +46,7 @@ export interface ClusterPoliciesOptions {
    */
   readonly onChange: () => void;
   readonly timing?: Partial<Timing>;
-  /** Directory where the last good versions of rejected objects outlive the agent; without it they do not. */
+  /** Directory where the objects' last good versions outlive the agent; without it they do not. */
   readonly directory?: string;
 }
 
@@ -74,9 +74,11 @@ export class ClusterPolicies {
   readonly synced: Promise<void>;
   readonly #options: ClusterPoliciesOptions;
   readonly #kinds: readonly KindWatch[];
-  readonly #states = new Map<string, PolicyState>();
+  /** Of all that is known by now; `states` are those that were told. */
+  readonly #latest = new Map<string, PolicyState>();
   readonly #lastGood: LastGood | undefined;
   #policies: readonly Policy[] = [];
+  #states: ReadonlyMap<string, PolicyState> = new Map();
   #ready = false;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
@@ -95,7 +97,7 @@ export class ClusterPolicies {
     this.synced = Promise.all(this.#kinds.map(({ known }) => known)).then(() => {
       this.#ready = true;
       // those of objects that went while no agent ran
-      for (const uid of this.#lastGood?.uids ?? []) if (!this.#states.has(uid)) this.#lastGood?.delete(uid);
+      for (const uid of this.#lastGood?.uids ?? []) if (!this.#latest.has(uid)) this.#lastGood?.delete(uid);
       this.#tell();
     });
   }
@@ -105,26 +107,30 @@ export class ClusterPolicies {
     return this.#policies;
   }
 
-  /** By the objects' UIDs, all that exist, accepted or not. */
+  /**
+   * By the objects' UIDs, all that exist, accepted or not; as `onChange` last told, for a newer version than that of
+   * `policies` would pass for enforced.
+   */
   get states(): ReadonlyMap<string, PolicyState> {
     return this.#states;
   }
 
-  /** Nothing is told afterwards. */
-  close(): void {
+  /** Nothing is told afterwards. Resolves when the last good versions are on the disk. */
+  async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
     for (const kind of this.#kinds) kind.close();
+    await this.#lastGood?.written();
   }
 
   #take(changes: Changes): void {
     for (const [uid, held] of changes) {
-      if (held === undefined) this.#states.delete(uid);
+      if (held === undefined) this.#latest.delete(uid);
       else {
-        this.#states.set(uid, held.state);
+        this.#latest.set(uid, held.state);
         this.#log(held.state);
       }
-      if (held === undefined || held.state.accepted) this.#lastGood?.delete(uid);
+      if (held === undefined) this.#lastGood?.delete(uid);
       else if (held.good !== undefined) this.#lastGood?.set(uid, held.good);
     }
     if (!this.#ready) return;
@@ -142,6 +148,7 @@ export class ClusterPolicies {
     this.#policies = this.#kinds.flatMap(({ held }) =>
       [...held.values()].flatMap(({ policies }) => policies),
     );
+    this.#states = new Map(this.#latest);
     const before = performance.now();
     this.#options.onChange();
     this.#took = performance.now() - before;
@@ -294,10 +301,11 @@ function hold(
     const good = accepted ? { generation, text } : before.good;
     return { ...before, good, state: stateOf(ref, accepted, good?.generation, diagnostics) };
   }
-  if (before !== undefined || kept === undefined) return settle(ref, text, before, postures);
+  const fresh = settle(ref, text, before, postures);
+  if (before !== undefined || kept === undefined || fresh.state.accepted) return fresh;
   // as if this agent had seen it
   const good = settle({ ...ref, generation: kept.generation }, kept.text, undefined, postures);
-  return settle(ref, text, good.state.accepted ? good : undefined, postures);
+  return good.state.accepted ? settle(ref, text, good, postures) : fresh;
 }
 
 function settle(ref: PolicyRef, text: string, before: Held | undefined, postures: Postures): Held {

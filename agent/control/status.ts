@@ -62,6 +62,8 @@ export class PolicyStatuses {
   #ready = false;
   #timer: NodeJS.Timeout | undefined;
   #due = Number.POSITIVE_INFINITY;
+  /** After a failure, whatever changes meanwhile. */
+  #notBefore = 0;
   #busy = false;
   #failures = 0;
 
@@ -157,32 +159,35 @@ export class PolicyStatuses {
   }
 
   #soon(wait: number): void {
-    const due = performance.now() + wait;
+    const now = performance.now();
+    const due = Math.max(now + wait, this.#notBefore);
     if (this.#abort.signal.aborted || this.#busy || due >= this.#due) return;
     clearTimeout(this.#timer);
     this.#due = due;
-    this.#timer = setTimeout(() => void this.#pump(), wait);
+    this.#timer = setTimeout(() => void this.#pump(), due - now);
   }
 
   async #pump(): Promise<void> {
     this.#due = Number.POSITIVE_INFINITY;
     if (!this.#ready) return;
     this.#busy = true;
-    let wait = Number.POSITIVE_INFINITY;
+    let wait: number;
     try {
       wait = await this.#writeDue();
+      // what came meanwhile has told nobody
+      if (this.#dirty.size > 0) wait = Math.min(wait, this.#timing.interval);
       this.#failures = 0;
       this.#options.api.found(this, NODE_ENFORCEMENTS);
     } catch (error) {
       if (this.#abort.signal.aborted) return;
       if (!(error instanceof ApiError || error instanceof ConnectionError)) throw error;
       this.#options.api.lost(this, NODE_ENFORCEMENTS, error);
-      wait = Math.min(30_000, 1000 * 2 ** this.#failures++);
+      const asked = error instanceof ApiError ? error.retryAfter : 0;
+      wait = Math.max(asked, (0.5 + Math.random()) * Math.min(30_000, 1000 * 2 ** this.#failures++));
+      this.#notBefore = performance.now() + wait;
     }
     this.#busy = false;
-    // what came meanwhile has told nobody
-    const left = this.#dirty.size > 0 ? Math.min(wait, this.#timing.interval) : wait;
-    if (left !== Number.POSITIVE_INFINITY) this.#soon(left);
+    if (wait !== Number.POSITIVE_INFINITY) this.#soon(wait);
   }
 
   /** @returns when something will be due */
@@ -208,6 +213,8 @@ export class PolicyStatuses {
         next = Math.min(next, left);
         continue;
       }
+      // it may be so again, and the rest is to be written then
+      if (!this.#options.leading()) return next;
       if (!this.#bucket.take()) return this.#bucket.wait();
       this.#dirty.delete(uid);
       await this.#write(state, status);
@@ -217,8 +224,7 @@ export class PolicyStatuses {
   }
 
   async #write({ ref }: PolicyState, status: PolicyStatus): Promise<void> {
-    const { api, leading } = this.#options;
-    if (!leading()) return;
+    const { api } = this.#options;
     const { apiVersion, kind, namespace, name, uid } = ref;
     const [group, plural] = collectionOf(kind).split(/\/(?=[^/]*$)/);
     const path = `${group}/${namespace ? `namespaces/${namespace}/` : ''}${plural}/${name}/status`;

@@ -88,7 +88,8 @@ export class Cri {
 
   /** Asks for a container now, and a few times more while it is not known. */
   lookup(id: string): void {
-    if (this.#containers.has(id)) return;
+    // the lists after connecting have all that there are then; until that, it could be any number
+    if (this.#state !== 'followed' || this.#containers.has(id)) return;
     this.#asked.set(id, 0);
     this.#hurry();
   }

@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
@@ -35,8 +36,10 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
   let plane: ControlPlane;
   let admin: KubeApi;
   const agents: Agent[] = [];
+  let spool: string;
 
   beforeAll(async () => {
+    spool = mkdtempSync(join(tmpdir(), 'belay-report-'));
     plane = await ControlPlane.start({
       programs: programs ?? '',
       flags: ['--disable-admission-plugins=ServiceAccount'],
@@ -57,7 +60,10 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
       );
     }
   });
-  afterAll(() => plane?.close());
+  afterAll(async () => {
+    rmSync(spool, { recursive: true });
+    await plane?.close();
+  });
   afterEach(async () => {
     await Promise.all(agents.splice(0).map((agent) => agent.close()));
     for (const path of [NODE_ENFORCEMENTS, pathOf(''), collectionOf('ClusterWorkloadPolicy'), EVENTS])
@@ -81,6 +87,7 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
       this.policies = new ClusterPolicies({
         ...{ api: this.api, log: this.log.log, postures: POSTURES, timing: QUICK },
         onChange: () => this.report.changed(),
+        directory: join(spool, node),
       });
       this.report = new ClusterReport({
         ...{ api: this.api, log: this.log.log, namespace: 'default', policies: this.policies },
@@ -98,7 +105,7 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
     }
 
     async close(): Promise<void> {
-      this.policies.close();
+      await this.policies.close();
       await this.report.close();
     }
   }
@@ -228,7 +235,7 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
     expect(event).toMatchObject({ type: 'Warning', reason: 'Rejected', count: 1 });
     expect(event.message).toContain('process.matchPatterns[0]');
 
-    // the next leader finds that all of this has been told
+    // the next leader finds that all of this has been told, and renews the Event, which lives for an hour
     await one.close();
     agents.length = 0;
     const versions = async () =>
@@ -238,9 +245,34 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
     const before = await versions();
     const two = await agent('one');
     await eventually(() => two.report.leading, Boolean);
+    await eventually(versions, (now) => now[1] !== before[1]);
     await pause(1500);
-    // the rejected generation's last good one is not known to an agent that never saw it
-    expect((await versions()).at(-1)).toBe(before.at(-1));
+    expect((await versions())[0]).toBe(before[0]);
+    const renewed = await events('WorkloadPolicy');
+    expect(renewed.map(({ count, message }) => ({ count, message }))).toEqual([
+      { count: 1, message: event.message },
+    ]);
+  });
+
+  it('keeps a policy in force whose bad version came while no agent ran', async () => {
+    await create('web', SHELL);
+    const one = await agent('one');
+    await eventually(
+      () => statusOf('web'),
+      (s) => s.enforced === '1/1',
+    );
+    await one.close();
+    agents.length = 0;
+    await change('web', { process: { matchPatterns: [{ pattern: '/bin/[' }] } });
+    await agent('one');
+    const status = await eventually(
+      () => statusOf('web'),
+      (s) => condition(s, 'Accepted') === 'False Rejected' && s.enforced === '0/1',
+    );
+    expect(status.workloads).toBe(2);
+    expect(status.conditions?.find(({ type }) => type === 'Accepted')?.message).toContain(
+      'in force instead: generation 1',
+    );
   });
 
   it('tells where tables do not fit, with the reason and how many nodes', async () => {
@@ -292,6 +324,29 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
     await agent('one');
     await pause(1500);
     expect(await version()).toBe(before);
+  });
+
+  it('puts right what somebody else writes into the report of a node, once', async () => {
+    await create('web', SHELL);
+    await agent('one');
+    const enforced = async () => (await told('one'))?.status.enforced;
+    const right = await eventually(enforced, (seen) => Object.keys(seen ?? {}).length === 1);
+    const path = `${NODE_ENFORCEMENTS}/one`;
+    const body = { status: { enforced: { other: '9:9' }, kernel: 'mine' } };
+    for (let i = 0; i < 2; i++) {
+      await admin.request(`${path}/status`, { method: 'PATCH', contentType: MERGE, body });
+      await eventually(
+        () => told('one'),
+        (object) => object?.status.kernel === '6.12',
+      );
+      expect(await enforced()).toEqual(right);
+    }
+    const metadata = { labels: { a: 'b' } };
+    const { metadata: labelled } = await admin.request(path, {
+      ...{ method: 'PATCH', contentType: MERGE, body: { metadata } },
+    });
+    await pause(1500);
+    expect((await told('one'))?.metadata.resourceVersion).toBe(labelled.resourceVersion);
   });
 
   it('elects one agent, and another when it ends or is cut off', async () => {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { cellsOf } from '../../agent/cli/event-columns.js';
-import { blockMessage } from '../../agent/control/events.js';
+import { ApiError, type KubeApi, type RequestDetails } from '../../agent/control/api.js';
+import { blockMessage, Events } from '../../agent/control/events.js';
 import { alertOf } from './records.js';
 
 const look = { socket: 'dgram', protocol: 'udp', address: '10.96.0.10', port: 53, domain: 'google.com' };
@@ -34,4 +35,32 @@ test.each([
   ['shell', 'shell'],
 ])('a terminal shows by id and name what the tag %s says of ATT&CK', (tag, cell) => {
   expect(cellsOf(alertOf({ tags: [tag, 'mine'] }), ['tags'])).toEqual([`${cell}, mine`]);
+});
+
+test('the Event of a policy that stays rejected is renewed, or the API server would let it go after an hour', async () => {
+  const asked: (RequestDetails & { path: string })[] = [];
+  const api = {
+    async request(path: string, details: RequestDetails) {
+      asked.push({ path, ...details });
+      if (details.method === 'POST') throw new ApiError(409, 'AlreadyExists', 'there is one');
+      return {};
+    },
+    found() {},
+    forget() {},
+  };
+  const events = new Events({ api: api as unknown as KubeApi, node: 'one', timing: { quiet: 1 } });
+  const ref = {
+    apiVersion: 'security.belay.dev/v1',
+    kind: 'WorkloadPolicy',
+    namespace: 'shop',
+    name: 'web',
+  } as const;
+  events.rejected({ ref: { ...ref, uid: 'u', generation: 2 }, accepted: false, diagnostics: [] });
+  await expect.poll(() => asked.length).toBe(2);
+  events.close();
+  expect(asked[1]).toMatchObject({
+    method: 'PATCH',
+    path: expect.stringMatching(/^\/api\/v1\/namespaces\/shop\/events\/web\.[0-9a-f]{16}$/),
+    body: { count: 1, lastTimestamp: expect.stringMatching(/Z$/) },
+  });
 });

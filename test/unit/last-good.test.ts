@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -46,8 +46,8 @@ beforeEach(async () => {
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 });
-afterEach(() => {
-  for (const agent of agents) agent.close();
+afterEach(async () => {
+  await Promise.all(agents.map((agent) => agent.close()));
   server.closeAllConnections();
   server.close();
   rmSync(folder, { recursive: true });
@@ -72,8 +72,8 @@ async function start(): Promise<ClusterPolicies> {
   return agent;
 }
 
-function stop(agent: ClusterPolicies): void {
-  agent.close();
+async function stop(agent: ClusterPolicies): Promise<void> {
+  await agent.close();
   watches.clear();
 }
 
@@ -98,6 +98,9 @@ const inForce = (agent: ClusterPolicies, uid = UID) => [
       rules.map((rule) => ('match' in rule && rule.match && 'path' in rule.match ? rule.match.path : '')),
     ),
 ];
+/** The files that there are, and the generation in one. */
+const files = () => readdirSync(directory).sort();
+const kept = (uid: string) => JSON.parse(readFileSync(join(directory, uid), 'utf8')).generation;
 const seen = (agent: ClusterPolicies, generation: number) =>
   expect.poll(() => agent.states.get(UID)?.ref.generation).toBe(generation);
 
@@ -108,7 +111,7 @@ async function rejected(): Promise<void> {
   expect(inForce(agent)).toEqual([1, '/bin/sh']);
   put(2, BAD);
   await seen(agent, 2);
-  stop(agent);
+  await stop(agent);
 }
 
 it('the last good version of a policy that was rejected is in force again with the next agent, and the one after', async () => {
@@ -123,30 +126,85 @@ it('the last good version of a policy that was rejected is in force again with t
     put(3 + i, `${BAD}/${i}`);
     await seen(agent, 3 + i);
     expect(inForce(agent)).toEqual([1, '/bin/sh']);
-    stop(agent);
+    await stop(agent);
   }
 });
 
-it('nothing is kept of a policy that is accepted again, or gone', async () => {
+it('a policy whose bad version came while no agent ran stays in force as the agent before saw it', async () => {
+  put(1, '/bin/sh');
+  const agent = await start();
+  put(2, '/bin/bash');
+  await seen(agent, 2);
+  await stop(agent);
+  put(3, BAD);
+  const next = await start();
+  expect(inForce(next)).toEqual([2, '/bin/bash']);
+  expect(next.states.get(UID)).toMatchObject({ accepted: false, ref: { generation: 3 } });
+});
+
+it('nothing is kept of a policy that is gone', async () => {
   await rejected();
   const agent = await start();
-  expect(readdirSync(directory)).toEqual([UID]);
+  expect(files()).toEqual([UID]);
   put(3, '/bin/bash');
   await expect.poll(() => inForce(agent)).toEqual([3, '/bin/bash']);
-  expect(readdirSync(directory)).toEqual([]);
-  put(4, BAD);
-  await seen(agent, 4);
-  expect(readdirSync(directory)).toEqual([UID]);
+  await expect.poll(() => kept(UID)).toBe(3);
   tell('DELETED', policies.get(UID));
   await expect.poll(() => agent.states.size).toBe(0);
-  expect(readdirSync(directory)).toEqual([]);
+  await expect.poll(files).toEqual([]);
+});
+
+it('a version is written once', async () => {
+  put(1, '/bin/sh');
+  await stop(await start());
+  const { ino } = statSync(join(directory, UID));
+  const agent = await start();
+  put(1, '/bin/sh');
+  put(1, '/bin/sh', OTHER);
+  await expect.poll(() => agent.states.size).toBe(2);
+  await stop(agent);
+  expect([files(), statSync(join(directory, UID)).ino]).toEqual([[UID, OTHER], ino]);
+});
+
+it('a thousand versions at once are written one by one, and nobody waits', async () => {
+  const lastGood = new LastGood(directory, log());
+  const uidOf = (i: number) => UID.replace(/^1{8}/, String(i).padStart(8, '0'));
+  for (let i = 0; i < 1000; i++) lastGood.set(uidOf(i), { generation: 1, text: 'a' });
+  expect(files().length).toBeLessThan(2);
+  for (let i = 0; i < 1000; i += 2) lastGood.delete(uidOf(i));
+  lastGood.set(uidOf(1), { generation: 2, text: 'b' });
+  await lastGood.written();
+  expect(files().length).toBe(500);
+  expect(kept(uidOf(1))).toBe(2);
+});
+
+it('a file that an agent was killed over is cleared away', async () => {
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, `${UID}.new`), '{"gen');
+  writeFileSync(join(directory, 'not-ours.new'), '');
+  await start();
+  expect(files()).toEqual(['not-ours.new']);
+});
+
+it('a version is told of together with what is in force of it, never before', async () => {
+  put(1, '/bin/sh');
+  const agent = await start();
+  const told = (generation: number) =>
+    expect.poll(() => agent.states.get(UID)?.ref.generation, { interval: 1 }).toBe(generation);
+  put(2, '/bin/bash');
+  await told(2);
+  expect(inForce(agent)).toEqual([2, '/bin/bash']);
+  put(3, BAD);
+  await told(3);
+  expect(agent.states.get(UID)?.accepted).toBe(false);
+  expect(inForce(agent)).toEqual([2, '/bin/bash']);
 });
 
 it('a policy that was accepted again while no agent ran is in force as it is', async () => {
   await rejected();
   put(3, '/bin/bash');
   expect(inForce(await start())).toEqual([3, '/bin/bash']);
-  expect(readdirSync(directory)).toEqual([]);
+  await expect.poll(() => kept(UID)).toBe(3);
 });
 
 it('a policy that was deleted while no agent ran is gone', async () => {
@@ -154,7 +212,7 @@ it('a policy that was deleted while no agent ran is gone', async () => {
   policies.clear();
   const agent = await start();
   expect([agent.policies, agent.states.size]).toEqual([[], 0]);
-  expect(readdirSync(directory)).toEqual([]);
+  await expect.poll(files).toEqual([]);
 });
 
 it('what cannot be read or written is said, and costs nothing else', async () => {
@@ -165,7 +223,7 @@ it('what cannot be read or written is said, and costs nothing else', async () =>
   const agent = await start();
   expect(inForce(agent)).toEqual([undefined]);
   expect(inForce(agent, OTHER)).toEqual([1, '/bin/sh']);
-  stop(agent);
+  await stop(agent);
   expect(logged.filter(({ level, msg }) => level === 40 && /may not outlive/.test(msg)).length).toBe(1);
 
   rmSync(directory, { recursive: true });
@@ -174,6 +232,7 @@ it('what cannot be read or written is said, and costs nothing else', async () =>
   put(2, BAD, OTHER);
   await expect.poll(() => next.states.get(OTHER)?.ref.generation).toBe(2);
   expect(inForce(next, OTHER)).toEqual([1, '/bin/sh']);
+  await stop(next);
   expect(logged.filter(({ level, msg }) => level === 40 && /may not outlive/.test(msg)).length).toBe(3);
 });
 

@@ -155,6 +155,16 @@ test('a container that somebody asks for is looked for until the runtime knows i
   await expect.poll(() => ids(cri), { timeout: 2000 }).toEqual(['late']);
 });
 
+test('who asks while the runtime is away is not remembered', async () => {
+  const cri = follow();
+  await cri.attempted;
+  for (let i = 0; i < 100; i++) cri.lookup(`gone-${i}`);
+  const running = await runtime();
+  await expect.poll(() => running.lists, { timeout: 10_000, interval: 10 }).toBeGreaterThan(0);
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  expect(running.lists).toBeLessThan(3);
+});
+
 test('many that ask at once cost a few lists, and one that is not there is given up', async () => {
   const running = await runtime();
   const cri = follow();
