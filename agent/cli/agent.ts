@@ -193,11 +193,16 @@ async function run(flags: Flags): Promise<void> {
     },
     throttle,
   );
+  const tellDropped = () => {
+    const { dropped, error } = sink.takeDropped();
+    if (dropped > 0) log.error({ dropped, reason: error?.message }, 'records were not written');
+  };
   const end = async () => {
     for (const each of open.splice(0)) await each.close();
     events.close();
     kernel.close();
     await sink.close();
+    tellDropped();
     await sinks.close();
     if (settings.readyFile) rmSync(settings.readyFile, { force: true });
   };
@@ -262,8 +267,7 @@ async function run(flags: Flags): Promise<void> {
   const refresh = setInterval(() => {
     enforcer.refresh();
     serving.looked();
-    const { dropped, error } = sink.takeDropped();
-    if (dropped > 0) log.error({ dropped, reason: error?.message }, 'records were not written');
+    tellDropped();
   }, REFRESH_MS);
 
   const stop = async (signal: string) => {

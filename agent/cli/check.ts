@@ -1,5 +1,6 @@
 import { realpathSync, statSync } from 'node:fs';
 import { Command } from 'commander';
+import { safeJson } from '../event/safe-json.js';
 import { Checker, type CheckResult } from '../policy/check.js';
 import { policyFiles, readNamedBytes, readPolicyBytes, unreadable } from '../policy/files.js';
 import { MAX_FILE_BYTES } from '../policy/source.js';
@@ -37,7 +38,7 @@ export function checkCommand(): Command {
 
 function asJson(result: CheckResult, summary: Summary): string {
   const diagnostics = result.diagnostics.map(({ at, severity, message }) => ({ ...at, severity, message }));
-  return `${JSON.stringify({ diagnostics, summary }, null, 2)}\n`;
+  return `${safeJson({ diagnostics, summary }, 2)}\n`;
 }
 
 function asText(result: CheckResult): string {

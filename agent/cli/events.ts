@@ -5,6 +5,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { BelayRecord } from '../event/record.js';
+import { safeJson } from '../event/safe-json.js';
 import { unreadable } from '../policy/files.js';
 import { checkFilter, EVERYTHING, type Filter, isType, SINCE_FORM, sinceOf, wants } from '../serve/filter.js';
 import { AgentClient, socketOption } from './client.js';
@@ -119,7 +120,7 @@ async function show(file: string | undefined, options: ShowOptions): Promise<voi
   const rows: string[][] = [];
   const tell = (record: BelayRecord): void => {
     if (options.json) {
-      process.stdout.write(`${JSON.stringify(record)}\n`);
+      process.stdout.write(`${safeJson(record)}\n`);
       return;
     }
     const cells = cellsOf(record, options.columns);

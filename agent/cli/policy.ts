@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
+import { safeJson } from '../event/safe-json.js';
 import { Checker } from '../policy/check.js';
 import { compile } from '../policy/compile.js';
 import { readNamedBytes, unreadable } from '../policy/files.js';
@@ -51,7 +52,7 @@ function compileFile(file: string, options: { posture: Posture; json?: boolean }
   const rules = policies.reduce((n, p) => n + p.rules.length, 0);
   const figures = { policies: policies.length, rules, ...stats, milliseconds };
   if (options.json) {
-    process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`);
+    process.stdout.write(`${safeJson(figures, 2)}\n`);
     return;
   }
   for (const [key, value] of Object.entries(figures))

@@ -44,6 +44,7 @@ export class Serving {
   /** Where they are served. */
   #metrics: Metrics | undefined;
   readonly #open: { close(): unknown }[] = [];
+  #astray = '';
 
   constructor(options: ServingOptions) {
     this.#options = options;
@@ -84,6 +85,12 @@ export class Serving {
   looked(): void {
     this.#health.looked();
     this.#costs.look();
+    // who they are is not told to everyone who may ask after the agent's health
+    const { enforcer, log } = this.#options;
+    const astray = enforcer.astray().join(', ');
+    if (astray !== '' && astray !== this.#astray)
+      log.error({ workloads: astray }, 'the kernel does not use the policies that were put in force');
+    this.#astray = astray;
   }
 
   /**

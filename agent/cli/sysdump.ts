@@ -6,6 +6,7 @@ import { createGzip } from 'node:zlib';
 import { Command, Option } from 'commander';
 import { pack } from 'tar-stream';
 import { parse, stringify, YAMLParseError } from 'yaml';
+import { safeJson } from '../event/safe-json.js';
 import { loadAddon } from '../kernel/addon.js';
 import { activeLsms } from '../kernel/trouble.js';
 import { unreadable, unwritable } from '../policy/files.js';
@@ -117,13 +118,13 @@ async function run(file: string, { socket, config, log }: SysdumpOptions): Promi
   }
 }
 
-const json = (value: unknown) => `${JSON.stringify(value, undefined, 2)}\n`;
+const json = (value: unknown) => `${safeJson(value, 2)}\n`;
 const first = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : undefined);
 
 async function newest(agent: AgentClient): Promise<string> {
   const lines: string[] = [];
   for await (const record of agent.records({ after: '0', follow: 'false' })) {
-    lines.push(JSON.stringify(record));
+    lines.push(safeJson(record));
     if (lines.length > MAX_RECORDS) lines.shift();
   }
   return lines.map((line) => `${line}\n`).join('');

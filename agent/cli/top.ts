@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
+import { safeJson } from '../event/safe-json.js';
 import type { CostsView, WorkloadView } from '../serve/node-view.js';
 import { type AgentClient, socketOption, withAgent } from './client.js';
 import { printable } from './event-columns.js';
@@ -64,7 +65,7 @@ async function top(agent: AgentClient, { interval, count, lines, json }: TopOpti
     if (broken !== undefined) throw broken;
     const now = await look();
     const rates = ratesOf(before, now);
-    if (json) process.stdout.write(`${JSON.stringify(rates)}\n`);
+    if (json) process.stdout.write(`${safeJson(rates)}\n`);
     else {
       if (process.stdout.isTTY) process.stdout.write('\x1b[2J\x1b[H');
       process.stdout.write(`${draw(rates, lines)}\n`);

@@ -45,9 +45,10 @@ export class Health {
     if (ago > HANGS_MS) return `the agent has not looked after its workloads for ${seconds(ago)} s`;
     const detached = this.#options.detached();
     if (detached.length > 0) return `programs are not attached: ${detached.join(', ')}`;
-    const astray = this.#options.astray();
-    if (astray.length > 0)
-      return `the kernel does not use the policies that were put in force for ${astray.join(', ')}`;
+    const astray = this.#options.astray().length;
+    // not which: also those are told who may not see them
+    if (astray > 0)
+      return `the kernel does not use the policies that were put in force for ${astray} workload${astray === 1 ? '' : 's'}`;
     const rings = this.#options.rings();
     if (this.#enforces && rings.length === 0) return 'events are not read';
     const unread = rings.flatMap(([read, written], at) => {

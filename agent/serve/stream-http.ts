@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BelayRecord } from '../event/record.js';
+import { safeJson } from '../event/safe-json.js';
 import { type Authenticate, bearerOf, Refusal } from './access.js';
 import { certificateOf } from './certificate.js';
 import { EVERYTHING, type Filter, SINCE_FORM, sinceOf } from './filter.js';
@@ -53,7 +54,7 @@ export async function streamHttp(
       'cache-control': 'no-store',
       ...(status === 401 && { 'www-authenticate': 'Bearer' }),
     });
-    response.end(`${JSON.stringify({ error: known?.message ?? String(error) })}\n`);
+    response.end(`${safeJson({ error: known?.message ?? String(error) })}\n`);
   }
 }
 
@@ -111,7 +112,7 @@ function outletOf(response: ServerResponse, events: boolean): Outlet {
       return response.destroyed || response.closed;
     },
     onGone: (listener) => response.on('close', listener),
-    write: (record) => response.write(events ? eventOf(record) : `${JSON.stringify(record)}\n`),
+    write: (record) => response.write(events ? eventOf(record) : `${safeJson(record)}\n`),
     drained: () =>
       new Promise((resolve) => {
         if (response.destroyed || !response.writableNeedDrain) return resolve();
@@ -131,5 +132,5 @@ function outletOf(response: ServerResponse, events: boolean): Outlet {
 /** JSON has no line breaks of its own, so a record is one line of data. */
 function eventOf(record: BelayRecord): string {
   const id = record.sequence === '0' ? '' : `id: ${record.sequence}\n`;
-  return `${id}event: ${record.type}\ndata: ${JSON.stringify(record)}\n\n`;
+  return `${id}event: ${record.type}\ndata: ${safeJson(record)}\n\n`;
 }

@@ -1,11 +1,17 @@
-import { closeSync, createWriteStream, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { closeSync, createWriteStream, openSync, readSync, type Stats, statSync, writeSync } from 'node:fs';
 import type { Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { BelayRecord } from '../event/record.js';
+import { safeJson } from '../event/safe-json.js';
+import { Pipe } from './pipe.js';
 
 /** Lines that may wait for a slow reader before more are counted instead of kept. */
 const MAX_WAITING_BYTES = 64 << 20;
 /** After which a file that could not be written to is opened again. */
 const RETRY_MS = 1000;
+/** How long the end waits for a slow reader. */
+const CLOSE_MS = 2000;
+const LOOK_MS = 10;
 
 /**
  * One JSON object per line, to a file (appended), a pipe or standard output. A file has them when `flush` returns, so an
@@ -17,6 +23,8 @@ export class JsonLines {
   #stream: Writable | undefined;
   #gathered = '';
   #lines = 0;
+  /** Lines that the stream has and that nobody has taken yet. */
+  #waiting = 0;
   #dropped = 0;
   /** Why it cannot be written to now, and when to try again. */
   #error: Error | undefined;
@@ -35,25 +43,40 @@ export class JsonLines {
 
   #open(): void {
     this.#error = this.#stream = undefined;
+    let stat: Stats | undefined;
     try {
-      if (this.#isPath && !isPipe(this.#target)) {
+      stat = this.#isPath ? statSync(this.#target, { throwIfNoEntry: false }) : undefined;
+      // all else may keep who writes to it waiting
+      if (this.#isPath && (stat === undefined || stat.isFile())) {
         this.#file = openSync(this.#target, 'a', 0o640);
-        if (endsInLine(this.#target)) writeSync(this.#file, Buffer.from('\n'));
+        if (stat !== undefined && endsInLine(this.#target, stat.size))
+          writeSync(this.#file, Buffer.from('\n'));
         return;
       }
     } catch (error) {
       this.#fail(error as Error);
       return;
     }
-    this.#stream = this.#isPath ? createWriteStream(this.#target, { flags: 'a' }) : process.stdout;
+    if (!this.#isPath) this.#stream = process.stdout;
+    else if (stat?.isFIFO()) this.#stream = new Pipe(this.#target);
+    else this.#stream = createWriteStream(this.#target, { flags: 'a' });
     this.#stream.on('error', (error) => this.#fail(error));
   }
 
   #fail(error: Error): void {
     this.#error = this.#lastError = error;
     this.#retryAt = performance.now() + RETRY_MS;
-    if (this.#file !== undefined) closeSync(this.#file);
+    this.#closeFile();
+  }
+
+  #closeFile(): void {
+    const file = this.#file;
     this.#file = undefined;
+    try {
+      if (file !== undefined) closeSync(file);
+    } catch {
+      // it is closed all the same
+    }
   }
 
   /** Final with the next `flush`. */
@@ -64,7 +87,7 @@ export class JsonLines {
       return;
     }
     if (this.#lines === 0) setImmediate(() => this.flush());
-    this.#gathered += `${JSON.stringify(record)}\n`;
+    this.#gathered += `${safeJson(record)}\n`;
     this.#lines++;
   }
 
@@ -75,8 +98,13 @@ export class JsonLines {
     this.#gathered = '';
     this.#lines = 0;
     if (this.#file === undefined) {
+      if (this.#stream === undefined) this.#dropped += lines;
+      else this.#waiting += lines;
       this.#stream?.write(bytes, (error) => {
-        if (error) this.#dropped += lines;
+        // `close` may have counted them
+        const own = Math.min(lines, this.#waiting);
+        this.#waiting -= own;
+        if (error) this.#dropped += own;
       });
       return;
     }
@@ -84,8 +112,8 @@ export class JsonLines {
     try {
       while (written < bytes.length) written += writeSync(this.#file, bytes, written);
     } catch (error) {
-      this.#fail(error as Error);
       this.#dropped += bytes.toString('latin1', written).split('\n').length - 1;
+      this.#fail(error as Error);
     }
   }
 
@@ -97,34 +125,25 @@ export class JsonLines {
     return taken;
   }
 
+  /** Waits for a slow reader, though not for long; what is left is dropped. */
   async close(): Promise<void> {
     this.flush();
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
-    const stream = this.#stream;
-    if (!this.#isPath || stream === undefined || this.#error) return;
-    await new Promise<void>((resolve) => {
-      stream.end(resolve);
-      // instead of the end
-      stream.once('error', () => resolve());
-    });
+    this.#closeFile();
+    const until = performance.now() + CLOSE_MS;
+    while (this.#waiting > 0 && performance.now() < until) await sleep(LOOK_MS);
+    this.#dropped += this.#waiting;
+    this.#waiting = 0;
+    if (this.#isPath) this.#stream?.destroy();
   }
 }
 
-/** Whether it is something to whose reader one would wait to be let through. */
-function isPipe(path: string): boolean {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  return stat !== undefined && (stat.isFIFO() || stat.isSocket());
-}
-
-/** Whether what was written last to a file was cut off. Nothing else is opened: a pipe would take this for its reader. */
-function endsInLine(path: string): boolean {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (!stat?.isFile() || stat.size === 0) return false;
+/** Whether what was written last to a file was cut off. */
+function endsInLine(path: string, size: number): boolean {
+  if (size === 0) return false;
   const fd = openSync(path, 'r');
   try {
     const last = Buffer.alloc(1);
-    return readSync(fd, last, 0, 1, stat.size - 1) === 1 && last[0] !== 0x0a;
+    return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] !== 0x0a;
   } finally {
     closeSync(fd);
   }

@@ -1,4 +1,5 @@
 import { createServer, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 
 /**
  * A Kafka broker as far as a producer sees one, by the published protocol: ApiVersions 0–2, Metadata 1 and Produce 3 with
@@ -14,13 +15,24 @@ export class KafkaBroker {
   readonly messages: KafkaMessage[] = [];
   /** The error code that produce requests are answered with, by request. */
   fail: () => number = () => 0;
-  readonly #server = createServer((socket) => this.#serve(socket));
+  /** Of each connection by TLS: whom the client meant; false = it did not say. */
+  readonly servernames: unknown[] = [];
+  readonly #server;
   readonly #sockets = new Set<Socket>();
   readonly #topic: string;
   port = 0;
 
-  constructor(topic: string) {
+  constructor(topic: string, tls?: { readonly key: Buffer; readonly cert: Buffer }) {
     this.#topic = topic;
+    const serve = (socket: Socket) => this.#serve(socket);
+    this.#server =
+      tls === undefined
+        ? createServer(serve)
+        : createTlsServer(tls, (socket) => {
+            // not in @types/node
+            this.servernames.push((socket as { servername?: unknown }).servername);
+            serve(socket);
+          });
   }
 
   async start(): Promise<void> {

@@ -52,7 +52,7 @@ describe('/healthz and /readyz', () => {
     for (const path of ['/healthz', '/readyz'])
       expect(await ask(path)).toEqual({
         status: 503,
-        text: 'the kernel does not use the policies that were put in force for shop/web/web\n',
+        text: 'the kernel does not use the policies that were put in force for 1 workload\n',
       });
     await belay.enforce(policy('health', 'network: {matchDNSQueries: [{domain: evil.example}]}'));
     expect(await ask('/readyz')).toEqual({ status: 200, text: 'ok\n' });

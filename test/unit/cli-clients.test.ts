@@ -14,13 +14,14 @@ import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withoutSecrets } from '../../agent/cli/sysdump.js';
 import { draw, type Look, ratesOf } from '../../agent/cli/top.js';
-import { treeOf } from '../../agent/cli/tree.js';
+import { draw as drawTree, treeOf } from '../../agent/cli/tree.js';
 import { EventLog } from '../../agent/event/log.js';
-import type { ProcessRecord } from '../../agent/event/record.js';
+import type { ObjectRecord, ProcessRecord } from '../../agent/event/record.js';
 import { loadAddon } from '../../agent/kernel/addon.js';
 import { sinceOf } from '../../agent/serve/filter.js';
 import { type Serving, serve } from '../../agent/serve/server.js';
 import { recordedLog } from '../api/harness.js';
+import { logOf, STEERED, STEERING } from './records.js';
 import { NODE } from './serve-client.js';
 import { alertRecord, execOf } from './serve-records.js';
 
@@ -44,6 +45,12 @@ afterAll(async () => {
   await serving.close();
   rmSync(folder, { recursive: true });
 });
+
+/** A program is told of whose name would steer a terminal. */
+function steer(sequence: string): void {
+  const process = { ...(execOf({}).process as ProcessRecord), program: STEERING, arguments: [] };
+  events.append(execOf({ sequence, pod: 'steering', process }));
+}
 
 /** Runs `belay …`, as a shell does. */
 function belay(...args: string[]) {
@@ -272,12 +279,85 @@ describe('belay tree', () => {
     expect(tree[0].children).toMatchObject([{ program: '/nginx', children: [{ program: '/bin/sleep' }] }]);
   });
 
+  const exit = (process: ProcessRecord, object: ObjectRecord, time = '9') =>
+    logOf({ class: 'Process', operation: 'exit', process, object, time });
+  const fork = (process: ProcessRecord, pid: number) =>
+    logOf({ class: 'Process', operation: 'fork', process, object: { pid, pidInside: pid } });
+
+  it('lets a process that has ended keep what is its own, whoever has its number then', () => {
+    const first = acting(11, '/bin/sh', 10, '/nginx');
+    const second = { ...first, execId: 'later', program: '/bin/false' };
+    const tree = treeOf([
+      execOf({ process: acting(10, '/nginx', 1, '/runc') }),
+      execOf({ process: first }),
+      execOf({ process: acting(12, '/bin/id', 11, '/bin/sh') }),
+      alertRecord({ process: first }),
+      exit(first, { exitCode: 0 }),
+      execOf({ process: second }),
+      // told of late
+      alertRecord({ process: first }),
+      exit(second, { exitCode: 1 }, '10'),
+    ]);
+    expect(tree[0].children[0].children).toMatchObject([
+      { program: '/bin/sh', ended: '9', exitCode: 0, denied: 2, children: [{ program: '/bin/id' }] },
+      { program: '/bin/false', ended: '10', exitCode: 1, denied: 0, children: [] },
+    ]);
+  });
+
+  it('has the processes that a program forks, which may then run another', () => {
+    const shell = acting(10, '/bin/sh', 1, '/runc');
+    const killed = { ...shell, pid: 12, parent: { pid: 10, program: '/bin/sh' } };
+    const tree = treeOf([
+      execOf({ process: shell }),
+      ...[11, 12, 13].map((pid) => fork(shell, pid)),
+      execOf({ process: acting(11, '/bin/id', 10, '/bin/sh') }),
+      exit(killed, { exitSignal: 9 }),
+      exit(shell, { exitCode: 3 }),
+      // its parent has ended before
+      execOf({ process: acting(13, '/bin/late', 1, '/runc') }),
+    ]);
+    expect(drawTree(tree)).toEqual([
+      '└─ 1 /runc',
+      '   └─ 10 /bin/sh uid 0 ended with code 3',
+      '      ├─ 11 /bin/id uid 0',
+      '      ├─ 12 /bin/sh uid 0 ended by signal 9',
+      '      └─ 13 /bin/late uid 0',
+    ]);
+  });
+
+  it('takes nobody for a parent who has its number by a fork that came later, nor for its own', () => {
+    const forked = treeOf([
+      execOf({ process: acting(11, '/bin/id', 10, '/bin/sh') }),
+      fork(acting(20, '/cron', 1, '/runc'), 10),
+    ]);
+    expect(drawTree(forked)).toEqual([
+      ...['├─ 10 /bin/sh', '│  └─ 11 /bin/id uid 0'],
+      ...['└─ 1 /runc', '   └─ 20 /cron uid 0', '      └─ 10 /cron uid 0'],
+    ]);
+    const round = treeOf([
+      execOf({ process: acting(11, '/bin/id', 10, '/bin/sh') }),
+      execOf({ process: acting(10, '/cron', 11, '/bin/id') }),
+    ]);
+    expect(drawTree(round)).toHaveLength(3);
+  });
+
   it('is drawn from what the agent remembers, and says when that is nothing', async () => {
     const { out } = await belay('tree', 'shop/web-1').ended;
     expect(out).toMatch(/└─ 4000 \/usr\/sbin\/nginx\n {3}└─ 4321 .*denied/);
     expect((await belay('tree', 'shop/none').ended).err).toContain('nothing is remembered of shop/none');
     expect((await belay('tree', 'web').ended).err).toContain('write namespace/pod');
   });
+});
+
+it.each([
+  ['events', ['--json', '--pod', 'steering']],
+  ['tree', ['--json', 'shop/steering']],
+])('belay %s gives JSON that steers no terminal', async (command, args) => {
+  steer('200');
+  const { status, out } = await belay(command, ...args).ended;
+  expect(status).toBe(0);
+  expect(out).toContain(STEERED);
+  expect(out).not.toMatch(/[\x7f-\x9f\u2028\u202e]/);
 });
 
 describe('belay uninstall', () => {
@@ -298,6 +378,7 @@ describe('belay sysdump', () => {
       'kubernetes: true\ntlsKey: /etc/belay-tls/tls.key\nhook: https://ann:hunter2@siem/x\n',
     );
     writeFileSync(join(folder, 'agent.log'), '{"msg":"one"}\n');
+    steer('201');
     const { status, out, err } = await belay(
       ...['sysdump', 'dump.tar.gz', '--config', config, '--log', 'agent.log'],
     ).ended;
@@ -309,6 +390,7 @@ describe('belay sysdump', () => {
     expect(JSON.parse(read('workloads.json'))).toMatchObject({ workloads: [{ name: 'web-1', denied: '7' }] });
     expect(JSON.parse(read('costs.json'))).toMatchObject({ maps: [{ name: 'arena' }] });
     expect(read('events.jsonl')).toContain('"sequence":"11"');
+    expect(read('events.jsonl')).toContain(STEERED);
     expect(read('agent.log')).toBe('{"msg":"one"}\n');
     const probed = JSON.parse(read('probe.json')) as { family: string; rules: string }[];
     expect(probed.length).toBeGreaterThan(5);

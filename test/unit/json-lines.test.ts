@@ -1,15 +1,27 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { BelayRecord } from '../../agent/event/record.js';
 import { JsonLines } from '../../agent/sink/json-lines.js';
+import { alertOf, STEERED, STEERING } from './records.js';
 
-/** What a disk still takes. */
-const { room } = vi.hoisted(() => ({ room: { bytes: Number.POSITIVE_INFINITY } }));
+/** What a disk still takes, and whether it tells of trouble only when a file is closed. */
+const { room } = vi.hoisted(() => ({ room: { bytes: Number.POSITIVE_INFINITY, fails: false } }));
 vi.mock('node:fs', async (original) => {
   const fs = await original<typeof import('node:fs')>();
   const writeSync = (fd: number, bytes: Buffer, offset = 0): number => {
@@ -18,7 +30,11 @@ vi.mock('node:fs', async (original) => {
     room.bytes -= length;
     return fs.writeSync(fd, bytes, offset, length);
   };
-  return { ...fs, writeSync };
+  const closeSync = (fd: number) => {
+    fs.closeSync(fd);
+    if (room.fails) throw new Error('EDQUOT');
+  };
+  return { ...fs, writeSync, closeSync };
 });
 
 let directory: string;
@@ -29,6 +45,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   room.bytes = Number.POSITIVE_INFINITY;
+  room.fails = false;
   rmSync(directory, { recursive: true, force: true });
 });
 
@@ -83,6 +100,24 @@ describe('a file', () => {
     await out.close();
   });
 
+  test('that cannot even be closed is no reason to end', async () => {
+    const out = new JsonLines(path);
+    out.write(record('a'));
+    room.bytes = 0;
+    room.fails = true;
+    out.flush();
+    expect(out.takeDropped()).toMatchObject({ dropped: 1, error: { message: 'ENOSPC' } });
+    await out.close();
+  });
+
+  test('steers no terminal', async () => {
+    const out = new JsonLines(path);
+    out.write(alertOf({ object: { path: STEERING } }));
+    await out.close();
+    expect(lines()[0]).toContain(`"path":"${STEERED}"`);
+    expect(JSON.parse(lines()[0])).toMatchObject({ object: { path: STEERING } });
+  });
+
   test('that is a pipe waits for whoever reads it', async () => {
     execFileSync('mkfifo', [path]);
     const out = new JsonLines(path);
@@ -95,11 +130,80 @@ describe('a file', () => {
     expect(out.takeDropped().dropped).toBe(0);
   });
 
+  test('that is a pipe whose reader is gone goes on with the next one', async () => {
+    execFileSync('mkfifo', [path]);
+    const out = new JsonLines(path);
+    const read = (command: string) => promisify(execFile)('sh', ['-c', `${command} < ${path}`]);
+    const first = read('head -n 1');
+    out.write(record('a'));
+    await first;
+    out.write(record('b'));
+    await vi.waitFor(() => expect(out.takeDropped()).toMatchObject({ dropped: 1, error: { code: 'EPIPE' } }));
+    await sleep(1000);
+    const second = read('cat');
+    out.write(record('c'));
+    await out.close();
+    expect((await second).stdout).toBe(`${JSON.stringify(record('c'))}\n`);
+    expect(out.takeDropped().dropped).toBe(0);
+  });
+
+  test('that is a pipe that nobody reads, or not far enough, holds up neither the end nor a thread', async () => {
+    const paths = [1, 2, 3, 4, 5].map((n) => `${path}${n}`);
+    execFileSync('mkfifo', paths);
+    const reader = openSync(paths[0], constants.O_RDONLY | constants.O_NONBLOCK);
+    const outs = paths.map((each) => new JsonLines(each));
+    for (const out of outs) {
+      out.write(record('a'.repeat(1 << 20)));
+      out.write(record('b'));
+    }
+    await sleep(200);
+    const began = performance.now();
+    await Promise.all(outs.map((out) => out.close()));
+    expect(performance.now() - began).toBeLessThan(5000);
+    for (const out of outs) expect(out.takeDropped().dropped).toBe(2);
+    await readFile('/dev/null');
+    closeSync(reader);
+  });
+
   test('that still has no room when it is closed keeps nobody waiting', async () => {
     symlinkSync('/dev/full', path);
     const out = new JsonLines(path);
     out.write(record('a'));
     await out.close();
     expect(out.takeDropped().dropped).toBe(1);
+  });
+});
+
+describe('standard output', () => {
+  const outOf = (write: (bytes: Buffer, done: () => void) => void) => {
+    const stdout = new Writable({ write: (bytes, _, done) => write(bytes, done) });
+    vi.spyOn(process, 'stdout', 'get').mockReturnValue(stdout as typeof process.stdout);
+    return { out: new JsonLines('-'), stdout };
+  };
+  afterEach(() => vi.restoreAllMocks());
+
+  test('has all that was written when it is closed, also when it is slow', async () => {
+    const taken: string[] = [];
+    const { out, stdout } = outOf((bytes, done) => {
+      setTimeout(() => {
+        taken.push(bytes.toString());
+        done();
+      }, 300);
+    });
+    for (const id of ['a', 'b']) {
+      out.write(record(id));
+      out.flush();
+    }
+    await out.close();
+    expect(taken).toEqual(['a', 'b'].map((id) => `${JSON.stringify(record(id))}\n`));
+    expect(out.takeDropped().dropped).toBe(0);
+    expect(stdout.destroyed).toBe(false);
+  });
+
+  test('that takes nothing holds up the end only for a while', async () => {
+    const { out } = outOf(() => {});
+    for (const id of ['a', 'b']) out.write(record(id));
+    await out.close();
+    expect(out.takeDropped().dropped).toBe(2);
   });
 });

@@ -177,6 +177,10 @@ export const ALL_TYPES: readonly (readonly [string, BelayRecord])[] = [
   ['an unknown pod', { ...HEAD, type: 'unknown-pod', podUid: 'u-1', cgroup: '/kubepods/podu-1' }],
 ];
 
+/** A path that steers a terminal or a line splitter, and as JSON is to have it. */
+export const STEERING = '/tmp/\x7f\u009b2J\u202egnp\u2028';
+export const STEERED = '/tmp/\\u007f\\u009b2J\\u202egnp\\u2028';
+
 /** What an attacker would put into an argument, a file's name, a label. */
 export const HOSTILE = [
   'two\nlines\r\nof log',

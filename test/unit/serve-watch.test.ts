@@ -19,7 +19,7 @@ import { GrpcServer } from '../../agent/serve/grpc.js';
 import { type Serving, serve } from '../../agent/serve/server.js';
 import { Watch } from '../../agent/serve/watch.js';
 import { recordedLog } from '../api/harness.js';
-import { gapOf, logOf, throttleOf } from './records.js';
+import { gapOf, logOf, STEERED, STEERING, throttleOf } from './records.js';
 import { Caller, NODE } from './serve-client.js';
 import { alertRecord, execOf } from './serve-records.js';
 
@@ -338,6 +338,13 @@ describe('watching over HTTP', () => {
     const lines = (await text(chunks)).split('\n');
     expect(lines).toHaveLength(2);
     expect(JSON.parse(lines[0])).toMatchObject({ schema: 'belay.v1', message: 'one\ntwo' });
+  });
+
+  it.each(['application/x-ndjson', 'text/event-stream'])('steers no terminal, as %s', async (accept) => {
+    happen({ object: { path: STEERING } });
+    const all = await text((await get('/v1/events?follow=false', { accept })).chunks);
+    expect(all).toContain(`"path":"${STEERED}"`);
+    expect(JSON.parse(all.slice(all.indexOf('{')))).toMatchObject({ object: { path: STEERING } });
   });
 
   it('gives what is remembered first, and then what comes', async () => {

@@ -655,6 +655,23 @@ describe('Kafka', () => {
     expect(broker.messages[0]).toMatchObject({ key: 'shop/web-1/nginx', headers: { id: 'e-0' } });
     expect(JSON.parse(broker.messages[0]?.value ?? '')).toMatchObject({ schema: 'belay.v1', id: 'e-0' });
   });
+
+  test('has them by TLS, each broker by its own name', async () => {
+    const { key, cert } = certificate(directory);
+    const secure = new KafkaBroker('belay.events', { key: readFileSync(key), cert: readFileSync(cert) });
+    await secure.start();
+    // it says of itself that it is at 127.0.0.1
+    const brokers = [`localhost:${secure.port}`];
+    const sink = await sinkOf({
+      ...{ name: 'bus', type: 'kafka', brokers, topic: 'belay.events' },
+      ...{ tls: true, caFile: cert },
+    });
+    write(sink, 0, 3);
+    await arrived(sink);
+    expect(secure.messages.map(({ headers }) => headers.id)).toEqual(['e-0', 'e-1', 'e-2']);
+    expect(secure.servernames).toEqual(['localhost', false]);
+    await secure.stop();
+  });
 });
 
 test('a sink that hangs holds up neither the others nor who writes', async () => {

@@ -1,9 +1,10 @@
 import { type KubeArmorSettings, kubeArmorOf } from '../../event/kubearmor.js';
 import type { BelayRecord } from '../../event/record.js';
+import { safeJson } from '../../event/safe-json.js';
 import { cef } from './cef.js';
 import { ecs } from './ecs.js';
 import { ocsf } from './ocsf.js';
-import { millisecondsOf, placeOf, safeJson, sentenceOf } from './words.js';
+import { millisecondsOf, placeOf, sentenceOf } from './words.js';
 
 /** How a record is written; pure, and one line without control characters. */
 export type Format = (record: BelayRecord) => string;

@@ -160,20 +160,6 @@ export function rfc3339(record: BelayRecord): string {
   return `${seconds}.${String(time % 1_000_000_000n).padStart(9, '0')}Z`;
 }
 
-/**
- * JSON in one line of plain characters: besides what JSON escapes, the control characters above ASCII, line
- * separators and what turns the direction of text are written as \uXXXX, so that a terminal or a line splitter that meets
- * the text raw is not steered by it.
- */
-export function safeJson(value: unknown): string {
-  const json = JSON.stringify(value);
-  return STEERING.test(json)
-    ? json.replace(ALL_STEERING, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
-    : json;
-}
-const STEERING = /[\p{Cc}\p{Bidi_Control}\u2028\u2029\ufeff]/u;
-const ALL_STEERING = new RegExp(STEERING, 'gu');
-
 /** What JSON gives for a value without its absent and empty parts. */
 export function withoutEmpty(value: object): object {
   return Object.fromEntries(

@@ -1,6 +1,7 @@
 import type { BelayRecord } from '../../event/record.js';
+import { safeJson } from '../../event/safe-json.js';
 import type { Format } from '../formats/format.js';
-import { rfc3339, safeJson } from '../formats/words.js';
+import { rfc3339 } from '../formats/words.js';
 import { readSecret, type Secret, type TlsFiles } from '../secret.js';
 import type { Entry } from '../spool/frame.js';
 import { Later, type Outcome, Refused, type Transport } from '../transport.js';

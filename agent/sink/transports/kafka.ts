@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import kafkajs, { type KafkaJSProtocolError, type Producer, type SASLOptions } from 'kafkajs';
 import type { BelayRecord } from '../../event/record.js';
 import type { Format } from '../formats/format.js';
@@ -72,7 +71,8 @@ export class KafkaTopic implements Transport {
       requestTimeout: REQUEST_MS + 5000,
       // the spool tries again, and knows better when
       retry: { retries: 0 },
-      ssl: tls === undefined ? false : kafkaTls(tls, brokers),
+      // each broker by its own name, which the library adds
+      ssl: tls === undefined ? false : tlsOptions(tls),
       sasl: sasl && saslOptions(sasl),
     });
     const producer = client.producer({ allowAutoTopicCreation: false, retry: { retries: 0 } });
@@ -90,11 +90,6 @@ export class KafkaTopic implements Transport {
   close(): Promise<void> {
     return this.#disconnect();
   }
-}
-
-function kafkaTls(tls: TlsFiles, brokers: readonly string[]) {
-  const [host = ''] = brokers[0]?.split(':') ?? [];
-  return { ...tlsOptions(tls), servername: tls.serverName ?? (isIP(host) ? '' : host) };
 }
 
 function saslOptions({ mechanism, username, password }: NonNullable<KafkaOptions['sasl']>): SASLOptions {
