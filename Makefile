@@ -31,6 +31,7 @@ abi := agent/kernel/abi.ts
 addon := native/build/Release/belay.node
 program := dist/.built
 act := build/act
+writable := build/writable
 evade := build/evasion/evade
 render := build/render
 next := build/next/dist/.built
@@ -45,7 +46,7 @@ help: ## list the targets
 setup: ## install what building and testing need (packages as root, then from npm)
 	@test/setup
 
-build: setup $(object) $(object_6_1) $(abi) $(addon) $(program) $(act) $(render) $(next) ## compile the kernel programs, the addon and the agent
+build: setup $(object) $(object_6_1) $(abi) $(addon) $(program) $(act) $(writable) $(render) $(next) ## compile the kernel programs, the addon and the agent
 
 demo: build ## stop a break-in inside a container, live, in a virtual machine (HOST=1: on this kernel)
 	@deploy/demo/run $(if $(HOST),--host)
@@ -165,6 +166,12 @@ $(act): test/kernel/act.c test/kernel/ask.c test/kernel/ask.h
 	@mkdir -p $(@D)
 	@echo "gcc        $@"
 	@gcc -O2 -Wall -static -o $@ $(filter %.c,$^)
+
+# a program whose code may be written to
+$(writable): test/kernel/writable.c
+	@mkdir -p $(@D)
+	@echo "gcc        $@"
+	@gcc -O2 -Wall -nostdlib -static -Wl,-N,--no-warn-rwx-segments -o $@ $<
 
 # what tries to get around a policy, and the programs that it must not run
 marker := gcc -O1 -Wall -nostdlib -fno-stack-protector -fcf-protection=none
