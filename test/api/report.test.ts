@@ -243,6 +243,8 @@ describe.skipIf(programs === undefined)('what agents tell the API server', () =>
         ({ metadata }) => metadata.resourceVersion,
       );
     const before = await versions();
+    // an Event says in whole seconds when it happened last
+    await pause(1100);
     const two = await agent('one');
     await eventually(() => two.report.leading, Boolean);
     await eventually(versions, (now) => now[1] !== before[1]);
