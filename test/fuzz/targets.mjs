@@ -83,7 +83,7 @@ function events(bytes) {
     mapId: () => 1,
     read: (onBatch) => (take = onBatch),
     retirePrevious: async () => undefined,
-    drain() {},
+    ringPositions: () => [],
     stopReading() {},
     takeMissed: () => 0,
   };
