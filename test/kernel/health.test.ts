@@ -54,6 +54,9 @@ describe('/healthz and /readyz', () => {
         status: 503,
         text: 'the kernel does not use the policies that were put in force for 1 workload\n',
       });
+    expect(await belay.logged('the kernel does not use the policies that were put in force')).toMatchObject({
+      workloads: 'shop/web/web',
+    });
     await belay.enforce(policy('health', 'network: {matchDNSQueries: [{domain: evil.example}]}'));
     expect(await ask('/readyz')).toEqual({ status: 200, text: 'ok\n' });
   });
