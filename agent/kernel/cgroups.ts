@@ -45,7 +45,7 @@ export class CgroupBinder {
    */
   claim(claims: readonly (readonly [workload: Workload, id: number])[]): void {
     for (const [workload, id] of claims) this.#announce(whereOf(workload), id);
-    this.#look();
+    this.look();
     const pods = new Set<string>();
     for (const [workload, id] of claims) {
       const where = whereOf(workload);
@@ -146,8 +146,8 @@ export class CgroupBinder {
     return found;
   }
 
-  /** Looks where pods' cgroups are. */
-  #look(): void {
+  /** Looks where pods' cgroups are, as one that was made just now may not have been told of. */
+  look(): void {
     const visit = (path: string, depth: number) => {
       for (const name of subdirectories(path)) {
         const uid = podOfCgroup(name);
@@ -161,7 +161,7 @@ export class CgroupBinder {
   }
 
   #scan(): boolean {
-    this.#look();
+    this.look();
     let found = false;
     for (const uid of this.#pods.keys()) found = this.#bindPod(uid) || found;
     return found;

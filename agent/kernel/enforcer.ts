@@ -98,6 +98,7 @@ export class Enforcer {
   setWorkloads(workloads: readonly Workload[]): Diagnostic[] {
     const wanted = new Map(workloads.map((w) => [workloadKey(w), w]));
     const diagnostics: Diagnostic[] = [];
+    if ([...this.#bound.keys()].some((key) => !wanted.has(key))) this.#cgroups.look();
     for (const [key, bound] of this.#bound) {
       this.#lingering.delete(key);
       if (wanted.has(key)) continue;
