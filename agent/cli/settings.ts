@@ -76,8 +76,7 @@ const SETTINGS = {
   },
   spool: {
     value: '<dir>',
-    about:
-      'directory where events wait for sinks; in a cluster also the last good versions of rejected policies',
+    about: 'directory where events wait for sinks; in a cluster also the last good versions of policies',
     default: '/var/lib/belay/spool',
   },
   redact: {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { cellsOf } from '../../agent/cli/event-columns.js';
 import { ApiError, type KubeApi, type RequestDetails } from '../../agent/control/api.js';
 import { blockMessage, Events } from '../../agent/control/events.js';
-import { alertOf } from './records.js';
+import { alertOf, POLICY_REF } from './records.js';
 
 const look = { socket: 'dgram', protocol: 'udp', address: '10.96.0.10', port: 53, domain: 'google.com' };
 
@@ -49,13 +49,7 @@ test('the Event of a policy that stays rejected is renewed, or the API server wo
     forget() {},
   };
   const events = new Events({ api: api as unknown as KubeApi, node: 'one', timing: { quiet: 1 } });
-  const ref = {
-    apiVersion: 'security.belay.dev/v1',
-    kind: 'WorkloadPolicy',
-    namespace: 'shop',
-    name: 'web',
-  } as const;
-  events.rejected({ ref: { ...ref, uid: 'u', generation: 2 }, accepted: false, diagnostics: [] });
+  events.rejected({ ref: { ...POLICY_REF, uid: 'u', generation: 2 }, accepted: false, diagnostics: [] });
   await expect.poll(() => asked.length).toBe(2);
   events.close();
   expect(asked[1]).toMatchObject({

@@ -3,16 +3,11 @@ import { afterEach, expect, test } from 'vitest';
 import { ApiError, type KubeApi, type RequestDetails } from '../../agent/control/api.js';
 import type { PolicyState } from '../../agent/control/policies.js';
 import { PolicyStatuses } from '../../agent/control/status.js';
+import { POLICY_REF } from './records.js';
 
 const UID = '11111111-2222-3333-4444-555555555555';
-const ref = {
-  apiVersion: 'security.belay.dev/v1',
-  kind: 'WorkloadPolicy',
-  namespace: 'shop',
-  name: 'web',
-} as const;
 const state = (generation: number): PolicyState => ({
-  ref: { ...ref, uid: UID, generation },
+  ref: { ...POLICY_REF, uid: UID, generation },
   accepted: true,
   diagnostics: [],
 });

@@ -215,3 +215,11 @@ export const hostileOf = (text: string): AlertRecord =>
     message: text,
     tags: [text],
   });
+
+/** A policy object, but for its UID and generation. */
+export const POLICY_REF = {
+  apiVersion: 'security.belay.dev/v1',
+  kind: 'WorkloadPolicy',
+  namespace: 'shop',
+  name: 'web',
+} as const;
