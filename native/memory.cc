@@ -36,14 +36,15 @@ Napi::Value differing(const Napi::CallbackInfo &info) {
   size_t one = info[2].As<Napi::Number>().Int64Value();
   bool two = !info[3].IsUndefined();
   size_t other = two ? info[3].As<Napi::Number>().Int64Value() : one;
-  if (size < 8 || size % 8) throw Napi::RangeError::New(info.Env(), "no size of an entry");
-  if (memory.size < size) return Napi::Array::New(info.Env());
-  Bytes first = {memory.data, size};
-  auto *a = word_at(info, first, one), *b = word_at(info, first, other);
+  for (size_t offset : {one, other})
+    if (size < 8 || size % 8 || offset > size - 8 || offset % 8) throw Napi::RangeError::New(info.Env(), "no word of an entry");
   auto found = Napi::Array::New(info.Env());
-  for (size_t entry = 0, step = size / 8; entry < memory.size / size; entry++, a += step, b += step)
-    if (__atomic_load_n(a, __ATOMIC_RELAXED) != (two ? __atomic_load_n(b, __ATOMIC_RELAXED) : 0))
-      found.Set(found.Length(), static_cast<double>(entry));
+  for (size_t entry = 0; entry < memory.size / size; entry++) {
+    auto word = [&](size_t offset) {
+      return __atomic_load_n(reinterpret_cast<uint64_t *>(memory.data + entry * size + offset), __ATOMIC_RELAXED);
+    };
+    if (word(one) != (two ? word(other) : 0)) found.Set(found.Length(), static_cast<double>(entry));
+  }
   return found;
 }
 
