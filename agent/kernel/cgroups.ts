@@ -30,6 +30,8 @@ export class CgroupBinder {
   readonly #claims = new Map<string, Claim>();
   /** Paths of the cgroups of pods, by uid, as seen last. */
   readonly #pods = new Map<string, string>();
+  /** The ids of containers of pods that an agent before this one announced, that nobody claims and that run on, by the pods' uids. */
+  #left: Map<string, readonly string[]> | undefined;
   #host: number | undefined;
   #unknown: number | undefined;
 
@@ -46,6 +48,7 @@ export class CgroupBinder {
   claim(claims: readonly (readonly [workload: Workload, id: number])[]): void {
     for (const [workload, id] of claims) this.#announce(whereOf(workload), id);
     this.look();
+    this.#left ??= this.#findLeft();
     const pods = new Set<string>();
     for (const [workload, id] of claims) {
       const where = whereOf(workload);
@@ -59,6 +62,7 @@ export class CgroupBinder {
 
   #announce(where: Where, id: number): void {
     this.#claims.set(keyOf(where), { where, workload: id });
+    if ('uid' in where) this.#left?.delete(where.uid);
     if (where.kind === 'cgroup') this.#kernel.announceCgroup(this.#below(where.path), id);
     else if (where.kind === 'pod') this.#kernel.announcePod(where.uid, id);
     else if ('id' in where) this.#kernel.announceContainer(where.id, id);
@@ -93,8 +97,23 @@ export class CgroupBinder {
   lingers(workload: Workload): boolean {
     const { place } = workload;
     if (place?.kind !== 'pod') return place !== undefined && this.pathOf(workload) !== undefined;
-    const pod = this.#podPath(place.uid);
+    return this.#runsOn(place.uid);
+  }
+
+  #runsOn(uid: string): boolean {
+    const pod = this.#podPath(uid);
     return pod !== undefined && subdirectories(pod).length > 0;
+  }
+
+  #findLeft(): Map<string, readonly string[]> {
+    const uids = [...this.#kernel.announcedPods().keys()];
+    const left = uids.filter((uid) => !this.#claims.has(`pod:${uid}`) && this.#runsOn(uid));
+    return new Map(
+      left.map((uid) => {
+        const names = subdirectories(this.#podPath(uid) ?? '');
+        return [uid, names.map(containerOfCgroup).filter((id) => id !== undefined)];
+      }),
+    );
   }
 
   /** The number that pinned programs know a workload by. */
@@ -109,8 +128,10 @@ export class CgroupBinder {
     return announced || (id === undefined ? undefined : this.#kernel.bindingOf(id)?.workload) || undefined;
   }
 
-  /** Takes back what an agent before this one announced and nobody claims. */
+  /** Takes back what an agent before this one announced and nobody claims, unless it runs on. */
   forgetOthers(): void {
+    const left = this.#left ?? new Map<string, readonly string[]>();
+    const containers = new Set([...left.values()].flat());
     const paths = new Set(
       [...this.#claims.values()].flatMap(({ where }) =>
         where.kind === 'cgroup' ? this.#below(where.path) : [],
@@ -119,9 +140,9 @@ export class CgroupBinder {
     for (const path of this.#kernel.announcedCgroups().keys())
       if (!paths.has(path)) this.#kernel.withdrawCgroup(path);
     for (const uid of this.#kernel.announcedPods().keys())
-      if (!this.#claims.has(`pod:${uid}`)) this.#kernel.withdrawPod(uid);
+      if (!this.#claims.has(`pod:${uid}`) && !left.has(uid)) this.#kernel.withdrawPod(uid);
     for (const id of this.#kernel.announcedContainers().keys())
-      if (!this.#claims.has(`container:${id}`)) this.#kernel.withdrawContainer(id);
+      if (!this.#claims.has(`container:${id}`) && !containers.has(id)) this.#kernel.withdrawContainer(id);
   }
 
   /**
@@ -139,6 +160,12 @@ export class CgroupBinder {
   /** @returns true if a cgroup was found that was not bound */
   refresh(): boolean {
     let found = this.#scan();
+    for (const [uid, containers] of this.#left ?? []) {
+      if (this.#runsOn(uid)) continue;
+      this.#left?.delete(uid);
+      this.#kernel.withdrawPod(uid);
+      for (const id of containers) this.#kernel.withdrawContainer(id);
+    }
     for (const { where, workload } of this.#claims.values()) {
       if (where.kind === 'cgroup') found = this.#bindTree(where.path, workload) || found;
     }
@@ -175,7 +202,7 @@ export class CgroupBinder {
 
   #bindPod(uid: string): boolean {
     const path = this.#podPath(uid);
-    if (path === undefined) return false;
+    if (path === undefined || this.#left?.has(uid)) return false;
     const pod = this.#claims.get(`pod:${uid}`)?.workload ?? this.#unknown;
     if (!pod) return false;
     let found = this.#bind(path, pod, true);

@@ -214,7 +214,9 @@ export class Enforcer {
     if (!this.#stale) return;
     this.#stale = false;
     this.#kernel.forgetHomes();
-    for (const id of this.#retired) if (!this.#kernel.hasTasks(id)) this.#retired.delete(id);
+    const announced = this.#kernel.announced();
+    for (const id of this.#retired)
+      if (!this.#kernel.hasTasks(id) && !announced.has(id)) this.#retired.delete(id);
   }
 
   attribute(workload: number, generation: Generation, rule: number): Attribution {
@@ -317,6 +319,11 @@ export class Enforcer {
       // what it had stays; that may be the same policies in another form
       const out = reaching.selected.filter((policy) => !before.policies.includes(policy));
       bound.unfit = out.length === 0 ? found.why : out.map(({ at }) => ({ ...found.why[0], at }));
+      return false;
+    }
+    if (found.lacksRoom && !this.#kernel.enforces(bound.id, undefined)) {
+      // so does what an agent before this one left it
+      bound.unfit = reaching.selected.map(({ at }) => ({ ...found.why[0], at }));
       return false;
     }
     const used = (set: InForce) => [...this.#bound.values()].some((each) => each.set === set);

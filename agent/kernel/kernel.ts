@@ -11,7 +11,7 @@ import {
   type NativeRings,
   readObject,
 } from './addon.js';
-import { adoptTables } from './adopted.js';
+import { Adopted } from './adopted.js';
 import { Arena } from './arena.js';
 import { ON_DEMAND, OnDemand } from './on-demand.js';
 import { removeDirectory, removeOtherPrograms, schemaDirectory, survey, unpinPrograms } from './pins.js';
@@ -83,8 +83,7 @@ export class Kernel {
   readonly attachment: Attachment;
   /** Programs that this kernel has no hook for. */
   readonly absent: readonly string[];
-  /** What an agent before this one left in force, and is not, since it can be no tables. */
-  readonly unadopted: readonly string[];
+  readonly #adopted: Adopted;
 
   /**
    * Loads, unless the same programs are pinned, and attaches; nothing is enforced before tables are published.
@@ -137,7 +136,7 @@ export class Kernel {
       const settings = new Uint8Array(this.#settings.buffer);
       this.#previous?.announce(this.#native, settings);
       this.#generation = this.#settings.getUint32(S.generation.offset, true);
-      this.unadopted = adoptTables({
+      this.#adopted = new Adopted({
         ...{ native: this.#native, workloads: this.#workloads },
         ...{ arena: this.#arena, onDemand: this.#onDemand },
       });
@@ -172,6 +171,13 @@ export class Kernel {
    * @throws CannotAttach
    */
   publish(bytes: Uint8Array): Published {
+    const offset = this.#adopted.take(bytes) ?? this.#write(bytes);
+    this.#generation = this.#generation === 0xffffffff ? 1 : this.#generation + 1;
+    this.#settings.setUint32(S.generation.offset, this.#generation, true);
+    return { offset, generation: this.#generation };
+  }
+
+  #write(bytes: Uint8Array): number {
     const offset = this.#arena.take(bytes.length);
     try {
       this.#onDemand.hold(offset, bytes);
@@ -180,9 +186,7 @@ export class Kernel {
       throw error;
     }
     this.#native.write('arena', offset, bytes);
-    this.#generation = this.#generation === 0xffffffff ? 1 : this.#generation + 1;
-    this.#settings.setUint32(S.generation.offset, this.#generation, true);
-    return { offset, generation: this.#generation };
+    return offset;
   }
 
   /** Puts tables in force for a workload with one store; undefined = nothing is enforced any more. */
@@ -216,14 +220,26 @@ export class Kernel {
     this.#visible = visible;
   }
 
-  /** Frees tables that no workload is given any more, once no program can still be reading them. */
-  retire(tables: readonly Published[]): void {
-    if (tables.length === 0) return;
+  /**
+   * Frees tables, also those that an agent before this one left, unless a workload is still given them; once no program can still
+   * be reading them.
+   * @returns whether any were freed
+   */
+  retire(tables: readonly Published[]): boolean {
+    for (const { offset } of tables) this.#adopted.give(offset);
+    const offsets = this.#adopted.takeUnused();
+    if (offsets.length === 0) return false;
     this.#addon.gracePeriod();
-    for (const { offset } of tables) {
+    for (const offset of offsets) {
       this.#onDemand.release(offset);
       this.#arena.give(offset);
     }
+    return true;
+  }
+
+  /** What an agent before this one left in force, and is not, since it can be no tables. */
+  get unadopted(): readonly string[] {
+    return this.#adopted.faults;
   }
 
   /** Whose a cgroup is, from its tasks' next exec on; `adopt` takes those already there. */
@@ -350,10 +366,15 @@ export class Kernel {
     return round !== 0 && round === this.#round;
   }
 
+  /** Numbers of workloads whose cgroups are known before they are made. */
+  announced(): Set<number> {
+    const announced = [this.announcedCgroups(), this.announcedPods(), this.announcedContainers()];
+    return new Set(announced.flatMap((owners) => [...owners.values()]));
+  }
+
   /** Numbers that an agent before this one gave to workloads. */
   usedBefore(): ReadonlySet<number> {
-    const announced = [this.announcedCgroups(), this.announcedPods(), this.announcedContainers()];
-    const used = new Set(announced.flatMap((owners) => [...owners.values()]));
+    const used = this.announced();
     for (const cgroup of this.boundCgroups()) used.add(this.bindingOf(cgroup)?.workload ?? 0);
     for (let id = 1; id < maps.workloads.entries; id++) {
       if (this.#word(id, W.fields.set.offset) || this.#word(id, W.fields.round.offset)) used.add(id);

@@ -139,20 +139,20 @@ export class PolicySets {
 
   /**
    * Ends a round of changes: only these sets stay.
-   * @returns whether others have been given up
+   * @returns whether that has made room
    */
   keep(used: ReadonlySet<InForce | undefined>): boolean {
     const others = [...this.#sets.values()].filter((set) => !used.has(set));
-    this.#retire(others);
+    const madeRoom = this.#retire(others);
     this.#refused.clear();
     if (this.#compiled > TRIM_BYTES) this.#kernel.trimSoon();
     this.#compiled = 0;
-    return others.length > 0;
+    return madeRoom;
   }
 
-  #retire(sets: readonly InForce[]): void {
+  #retire(sets: readonly InForce[]): boolean {
     for (const { key } of sets) this.#sets.delete(key);
-    this.#kernel.retire(sets);
+    return this.#kernel.retire(sets);
   }
 
   #publish(key: string, policies: readonly Policy[], compiled: PolicySet): InForce {

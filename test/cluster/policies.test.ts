@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../kernel/harness.js';
-import { Cluster, clusterPrograms } from './cluster.js';
+import { Cluster, clusterPrograms, NODE } from './cluster.js';
 
 const PASSWD = '/etc/passwd';
 const GROUP = '/etc/group';
@@ -83,13 +83,14 @@ describe.skipIf(clusterPrograms() === undefined)('policies of a cluster', () => 
     expect(alert.image).toContain('busybox');
   });
 
+  const first = (name: string) => ({
+    name,
+    image: 'localhost/act:1',
+    imagePullPolicy: 'Never',
+    command: ['/first', '/secret'],
+  });
+
   it('hold from a container’s first act on, for init and ephemeral containers too', async () => {
-    const first = (name: string) => ({
-      name,
-      image: 'localhost/act:1',
-      imagePullPolicy: 'Never',
-      command: ['/first', '/secret'],
-    });
     cluster.apply(policy('first', onWeb(file('/secret'))));
     await cluster.pod('late', { labels: { app: 'web' } });
     await becomes('denied', 'web', PASSWD);
@@ -110,6 +111,74 @@ describe.skipIf(clusterPrograms() === undefined)('policies of a cluster', () => 
     });
     expect(debug.metadata?.name).toBe('web');
     expect(ended).toBe(13);
+  });
+
+  it('hold in pods with the node’s namespaces, from the first act on', async () => {
+    const spec = { hostPID: true, hostNetwork: true, hostIPC: true, containers: [first('main')] };
+    await cluster.create('inside', { labels: { app: 'web' }, spec });
+    const ended = await cluster.ended('inside');
+    expect(ended.get('main')?.state?.terminated?.exitCode).toBe(13);
+    await cluster.create('outside', { labels: { app: 'db' }, spec });
+    expect((await cluster.ended('outside')).get('main')?.state?.terminated?.exitCode).toBe(0);
+  });
+
+  it('hold for probes', async () => {
+    const probed = (name: string, app: string) => {
+      const exec = { command: ['cat', PASSWD] };
+      const readinessProbe = { exec, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 1 };
+      const command = ['sleep', '100000'];
+      const main = { name: 'main', image: 'localhost/busybox:1', imagePullPolicy: 'Never', command };
+      return cluster.pod(name, { labels: { app }, spec: { containers: [{ ...main, readinessProbe }] } });
+    };
+    await probed('probed', 'web');
+    await probed('also-probed', 'db');
+    await cluster.when(
+      'also-probed',
+      undefined,
+      'is ready',
+      ({ status }) => status?.containerStatuses?.[0].ready,
+    );
+    await eventually(
+      'a probe is denied',
+      () => cluster.agent.alerts((a) => a.pod === 'probed' && a.object.path === PASSWD)[0],
+    );
+    const { status } = await cluster.core.readNamespacedPod({ namespace: 'default', name: 'probed' });
+    expect(status?.containerStatuses?.[0].ready).toBe(false);
+    await cluster.remove('probed');
+    await cluster.remove('also-probed');
+  });
+
+  it('hold in static pods', async () => {
+    const manifest = `
+apiVersion: v1
+kind: Pod
+metadata: {name: static, namespace: default, labels: {app: web}}
+spec:
+  containers: [{name: main, image: "localhost/busybox:1", imagePullPolicy: Never, command: [sleep, "100000"]}]
+  terminationGracePeriodSeconds: 1
+`;
+    const path = '/etc/kubernetes/manifests/static.yaml';
+    await cluster.guest(`cat > ${path} <<'Y'\n${manifest}\nY`);
+    const name = `static-${NODE}`;
+    const exists = () =>
+      cluster.core.readNamespacedPod({ namespace: 'default', name }).catch(() => undefined);
+    await eventually('kubelet tells of it', exists, 120_000);
+    await cluster.when(name, undefined, 'runs', ({ status }) => status?.phase === 'Running');
+    await becomes('denied', name, PASSWD);
+    expect(await reads(name, GROUP)).toBe('read');
+    await cluster.guest(`rm ${path}`);
+  });
+
+  it('may be of the node itself', async () => {
+    await cluster.guest('echo root: > /run/of-the-node');
+    cluster.apply(policy('node', file('/run/of-the-node'), { kind: 'HostPolicy' }));
+    const reads = async () => (await cluster.machine.run('cat /run/of-the-node')).output;
+    await eventually(
+      'the node is denied it',
+      async () => /Permission denied/.test(await reads()) || undefined,
+    );
+    cluster.kubectl(['delete', 'hostpolicy', 'node']);
+    await eventually('the node may again', async () => /root:/.test(await reads()) || undefined);
   });
 
   it('may speak of containers by name, in pods whose containers have the same names', async () => {

@@ -327,6 +327,9 @@ describe('the agent', () => {
         .map((p: { id: number }) => p.id) as number[];
     const options = { workloads: WORKLOADS, policies: { 'policy.yaml': BOTH }, flags: ['--pin', pin] };
     belay = await Belay.start(options);
+    const tableBytes = () => belay.log.findLast((line) => line.tableBytes !== undefined)?.tableBytes;
+    const bytesBefore = tableBytes();
+    expect(bytesBefore).toBeGreaterThan(0);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     const looping = inCgroup(path);
     const loop = looping.run(`while [ ! -e ${T}/stop ]; do ${ACT} -n 500 read ${SECRET}; done | sort -u`);
@@ -341,10 +344,13 @@ describe('the agent', () => {
     const few = ['--bounding-set', '-all,+bpf,+perfmon,+syslog,+net_admin', '--inh-caps', '-all'];
     belay = await Belay.start({ ...options, by: ['setpriv', ...few] });
     expect(programs()).toEqual(before);
+    // and the tables
+    expect(tableBytes()).toBe(bytesBefore);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     await belay.enforce(rule('both', FREE));
     expect(await orphan.do('read', FREE)).toBe('EACCES');
     await belay.enforce(BOTH);
+    expect(tableBytes()).toBe(bytesBefore);
     writeFileSync(`${T}/stop`, '');
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     expect(await orphan.do('read', FREE)).toBe('ok');

@@ -99,3 +99,26 @@ it('a pod whose cgroup comes later is bound when it is looked for again, and tak
     ]),
   );
 });
+
+it('a pod that nobody claims any more stays as an agent before left it, until nothing of it runs', () => {
+  const path = `kubepods/pod${UID}`;
+  make(`${path}/${ID}`);
+  new CgroupBinder(fake.kernel, root).claim([unknown, pod, container]);
+  const before = bound();
+  expect(before.get(`${path}/${ID}`)).toBe(CONTAINER);
+  // one whose cgroup is gone
+  fake.announcePod('gone', POD);
+  fake.announceContainer('gone', CONTAINER);
+
+  const binder = new CgroupBinder(fake.kernel, root);
+  binder.claim([unknown]);
+  binder.forgetOthers();
+  binder.refresh();
+  expect(bound()).toEqual(before);
+  expect(fake.pods).toEqual(new Map([[UID, POD]]));
+  expect(fake.containers).toEqual(new Map([[ID, CONTAINER]]));
+
+  rmSync(join(root, path, ID), { recursive: true });
+  binder.refresh();
+  expect(fake.pods.size + fake.containers.size).toBe(0);
+});

@@ -162,3 +162,14 @@ spec: {nodeSelector: {matchLabels: {kubernetes.io/hostname: "*"}}, process: {mat
   const kinds = fake.calls.map((call) => call.split(' ')[0]).filter((kind) => kind !== 'bind');
   expect(kinds).toEqual(['enforce', 'enforce', 'announce', 'announce', 'announce', 'adopt']);
 });
+
+it('what an agent before left in force stays so where the policies have no room', () => {
+  const fake = new FakeKernel({ arena: arenaFor([shells]) });
+  fake.enforce(2, { offset: PAGE, generation: 1 });
+  fake.pods.set('uid-of-web-1', 2);
+  fake.usedBefore = () => new Set([2]);
+  const { unfit, inForce } = enforcing(fake, [shells, large], [web]);
+  expect(fake.calls.filter((call) => call.startsWith('enforce'))).toEqual(['enforce 2 tables']);
+  expect(unfit()).toEqual(['shells', 'large']);
+  expect(inForce()).toEqual([]);
+});

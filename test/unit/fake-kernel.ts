@@ -8,6 +8,8 @@ export class FakeKernel {
   /** Cgroups are told by number, so by whatever `nameOf` calls them. */
   readonly calls: string[] = [];
   readonly bindings = new Map<bigint, Binding>();
+  readonly pods = new Map<string, number>();
+  readonly containers = new Map<string, number>();
   readonly #arena: Arena;
   readonly #onDemand: OnDemand;
   readonly #inForce = new Map<number, Published | undefined>();
@@ -42,9 +44,10 @@ export class FakeKernel {
     this.tables++;
     return { offset, generation: ++this.#generation };
   }
-  retire(tables: readonly Published[]): void {
+  retire(tables: readonly Published[]): boolean {
     this.tables -= tables.length;
     for (const { offset } of tables) this.#arena.give(offset);
+    return tables.length > 0;
   }
   enforce(workload: number, tables: Published | undefined): void {
     this.calls.push(`enforce ${workload} ${tables === undefined ? 'nothing' : 'tables'}`);
@@ -72,9 +75,11 @@ export class FakeKernel {
     this.calls.push(`announce ${path} ${workload}`);
   }
   announcePod(uid: string, workload: number): void {
+    this.pods.set(uid, workload);
     this.calls.push(`announce ${uid} ${workload}`);
   }
   announceContainer(id: string, workload: number): void {
+    this.containers.set(id, workload);
     this.calls.push(`announce ${id} ${workload}`);
   }
   set unknownPods(workload: number) {
@@ -84,12 +89,17 @@ export class FakeKernel {
     this.calls.push(`announce host ${workload}`);
   }
   withdrawCgroup() {}
-  withdrawPod() {}
-  withdrawContainer() {}
+  withdrawPod(uid: string): void {
+    this.pods.delete(uid);
+  }
+  withdrawContainer(id: string): void {
+    this.containers.delete(id);
+  }
   announcedOwner() {}
   announcedCgroups = () => new Map<string, number>();
-  announcedPods = this.announcedCgroups;
-  announcedContainers = this.announcedCgroups;
+  announcedPods = () => this.pods;
+  announcedContainers = () => this.containers;
+  announced = () => new Set([...this.pods.values(), ...this.containers.values()]);
 
   adopt(): void {
     this.calls.push('adopt');
