@@ -153,7 +153,7 @@ async function run(flags: Flags): Promise<void> {
     },
   });
   const serving = new Serving({
-    ...{ settings, kernel, enforcer, wanted, log, sinks },
+    ...{ settings, kernel, enforcer, wanted, redactor, log, sinks },
     kubeArmor: inForce,
     cluster: () => cluster,
   });

@@ -24,6 +24,8 @@ export class AgentClient {
     this.#socket = socket;
     this.#client = new Client(`unix:${socket}`, credentials.createInsecure(), {
       'grpc.enable_http_proxy': 0,
+      // all processes of a node, with their arguments
+      'grpc.max_receive_message_length': 64 << 20,
     });
   }
 

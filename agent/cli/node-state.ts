@@ -1,4 +1,5 @@
 import { release } from 'node:os';
+import type { Redactor } from '../event/redact.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
 import type { ProgramCosts } from '../kernel/program-costs.js';
@@ -11,6 +12,7 @@ import type {
   PolicyView,
   WorkloadView,
 } from '../serve/node-view.js';
+import { processesIn, type RunningProcess } from '../workload/processes.js';
 import type { ClusterFeed } from './cluster.js';
 import type { Settings } from './settings.js';
 import { VERSION } from './version.js';
@@ -26,6 +28,7 @@ export interface NodeStateOptions {
   readonly wanted: Wanted;
   readonly health: Health;
   readonly costs: ProgramCosts;
+  readonly redactor: Redactor;
   readonly cluster: () => ClusterFeed | undefined;
 }
 
@@ -77,6 +80,19 @@ export class NodeState implements NodeView {
         lost: lost.reduce((sum, each) => sum + each, 0n).toString(),
         policies: (inForce.get(id) ?? []).map((policy) => policy.name),
       };
+    });
+  }
+
+  processes(namespace: string, pod: string, container: string): readonly RunningProcess[] {
+    const { kernel, enforcer, redactor } = this.#options;
+    return [...enforcer.workloads.values()].flatMap((workload) => {
+      if (workload.namespace !== namespace || workload.name !== pod) return [];
+      if (container !== '' && workload.container !== container) return [];
+      const cgroup = enforcer.cgroupOf(workload);
+      if (cgroup === undefined) return [];
+      return processesIn(cgroup, kernel.bootTime).map((process) => {
+        return { ...process, arguments: redactor.words(process.arguments) };
+      });
     });
   }
 

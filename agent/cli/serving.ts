@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { KubeArmorSettings } from '../event/kubearmor.js';
 import { EventLog } from '../event/log.js';
 import type { AlertRecord, BelayRecord } from '../event/record.js';
+import type { Redactor } from '../event/redact.js';
 import { loadAddon } from '../kernel/addon.js';
 import type { Enforcer } from '../kernel/enforcer.js';
 import type { Kernel } from '../kernel/kernel.js';
@@ -28,6 +29,7 @@ export interface ServingOptions {
   readonly kernel: Kernel;
   readonly enforcer: Enforcer;
   readonly wanted: Wanted;
+  readonly redactor: Redactor;
   readonly sinks: { readonly stats: readonly SinkStats[] };
   readonly log: Logger;
   /** There is none before it has been opened, or outside of a cluster. */
@@ -48,7 +50,7 @@ export class Serving {
 
   constructor(options: ServingOptions) {
     this.#options = options;
-    const { settings, kernel, enforcer, wanted, cluster } = options;
+    const { settings, kernel, enforcer, wanted, redactor, cluster } = options;
     this.#health = new Health({
       detached: () => kernel.detached(),
       rings: () => kernel.ringPositions(),
@@ -56,7 +58,7 @@ export class Serving {
     });
     this.#costs = new ProgramCosts(kernel);
     this.#state = new NodeState({
-      ...{ settings, kernel, enforcer, wanted, cluster },
+      ...{ settings, kernel, enforcer, wanted, redactor, cluster },
       ...{ health: this.#health, costs: this.#costs },
     });
   }

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { BelayRecord, ObjectRecord, ProcessRecord } from '../event/record.js';
 import { safeJson } from '../event/safe-json.js';
+import type { RunningProcess } from '../workload/processes.js';
 import { socketOption, withAgent } from './client.js';
 import { printable } from './event-columns.js';
 import { colours } from './terminal.js';
@@ -8,14 +9,16 @@ import { colours } from './terminal.js';
 /** `belay tree`: which program started which, in a workload. */
 export function treeCommand(): Command {
   return new Command('tree')
-    .description('the process tree of a workload, from what the agent remembers of processes and of alerts')
+    .description(
+      'the process tree of a workload, of what runs now and what the agent remembers of processes and of alerts',
+    )
     .argument('<namespace/pod>', 'the workload; /pod for one without a namespace')
     .argument('[container]', 'only this container')
     .addOption(socketOption())
     .option('--json', 'print the tree as JSON')
     .addHelpText(
       'after',
-      '\nHow processes begin and end is told where they are visible (`visibility: process`); elsewhere only alerts say who acted.',
+      '\nHow processes begin and end is told where they are visible (`visibility: process`); elsewhere there is what runs now, and who acted as alerts say.',
     )
     .action(
       (
@@ -30,9 +33,10 @@ export function treeCommand(): Command {
           for await (const record of agent.records({ namespace, pod, after: '0', follow: 'false' }))
             if (container === undefined || ('container' in record && record.container === container))
               records.push(record);
-          const roots = treeOf(records);
-          if (roots.length === 0)
-            throw new Error(`nothing is remembered of ${workload}; are its processes visible?`);
+          const asked = { namespace, pod, container: container ?? '' };
+          const { processes } = await agent.ask<{ processes: RunningProcess[] }>('Processes', asked);
+          const roots = treeOf(records, processes);
+          if (roots.length === 0) throw new Error(`nothing is known of ${workload}: is it on this node?`);
           process.stdout.write(json ? `${safeJson(roots, 2)}\n` : `${draw(roots).join('\n')}\n`);
         }),
     );
@@ -65,10 +69,10 @@ interface Known {
 }
 
 /**
- * Processes by who started them, as they were last told of. Parents of which nothing else is known are named by what their
- * children say of them.
+ * Processes by who started them, as they were last told of; those that run now only if nothing else tells of them, as they were
+ * there before the agent. Parents of which nothing else is known are named by what their children say of them.
  */
-export function treeOf(records: readonly BelayRecord[]): TreeNode[] {
+export function treeOf(records: readonly BelayRecord[], running: readonly RunningProcess[] = []): TreeNode[] {
   const processes = new Processes();
   for (const record of records) {
     if (!('process' in record) || !record.process) continue;
@@ -81,6 +85,7 @@ export function treeOf(records: readonly BelayRecord[]): TreeNode[] {
     else if (record.operation === 'fork') processes.fork(record.process, record.object, record.time);
     else if (record.operation === 'exit') processes.exit(record.process, record.object, record.time);
   }
+  for (const process of running) processes.runs(process);
   return processes.roots();
 }
 
@@ -124,6 +129,14 @@ class Processes {
     this.#keep(child, actor.execId);
   }
 
+  runs(process: RunningProcess): void {
+    const { pid, comm, uid, started, parent } = process;
+    if (this.#current.has(pid)) return;
+    const command = process.arguments.join(' ') || comm;
+    const node = { pid, program: comm, command, uid, started, ...{ denied: 0, reported: 0, children: [] } };
+    this.#meet({ pid, execId: '', parent }, node);
+  }
+
   exit(actor: ProcessRecord, { exitCode, exitSignal }: ObjectRecord, time: string): void {
     const known = this.who(actor);
     Object.assign(known.node, { ended: time, exitCode, exitSignal });
@@ -135,7 +148,7 @@ class Processes {
     this.#byProgram.set(`${known.node.pid} ${execId}`, known);
   }
 
-  #meet({ pid, execId, parent }: ProcessRecord, node: TreeNode): Known {
+  #meet({ pid, execId, parent }: Pick<ProcessRecord, 'pid' | 'execId' | 'parent'>, node: TreeNode): Known {
     const above = parent.pid === pid ? undefined : this.#current.get(parent.pid);
     const known: Known = { node, above, parent, forked: false };
     for (const orphan of this.#orphans.get(pid) ?? []) if (!isBelow(known, orphan)) orphan.above = known;

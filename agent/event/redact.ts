@@ -17,18 +17,19 @@ export class Redactor {
   }
 
   redact<R extends BelayRecord>(record: R): R {
-    if (this.#rules.length === 0 || !('process' in record) || record.process === undefined) return record;
-    const redacted = this.#arguments(record.process.arguments);
-    return redacted === undefined
+    if (!('process' in record) || record.process === undefined) return record;
+    const words = this.words(record.process.arguments);
+    return words === record.process.arguments
       ? record
-      : { ...record, process: { ...record.process, arguments: redacted } };
+      : { ...record, process: { ...record.process, arguments: words } };
   }
 
-  /** Undefined when there is nothing to take out. */
-  #arguments(words: readonly string[]): string[] | undefined {
+  /** A program's arguments; the same object when there is nothing to take out. */
+  words(words: readonly string[]): readonly string[] {
+    if (this.#rules.length === 0) return words;
     const text = words.join(' ');
     const spans = this.#rules.flatMap((rule) => spansOf(rule, text)).sort(([a], [b]) => a - b);
-    if (spans.length === 0) return undefined;
+    if (spans.length === 0) return words;
     let start = 0;
     return words.map((word) => {
       const [from, to] = [start, start + word.length];

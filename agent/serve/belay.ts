@@ -27,6 +27,14 @@ export function belayService(node: NodeView, watch: Watch): Methods {
     Watch: { stream },
     Policies: { unary: async (_, access) => ({ policies: await visible(node.policies(), access) }) },
     Workloads: { unary: async (_, access) => ({ workloads: await visible(node.workloads(), access) }) },
+    Processes: {
+      unary: async (asked: { namespace: string; pod: string; container: string }, access: Access) => {
+        const { namespace, pod, container } = asked;
+        if (!(await access.sees(namespace)))
+          throw new Refusal('forbidden', `${access.who} may not see namespace "${namespace}"`);
+        return { processes: node.processes(namespace, pod, container) };
+      },
+    },
     Health: { unary: (): HealthView => node.health() },
     Costs: {
       unary: async ({ measure }: { measure: boolean }, access: Access) => {

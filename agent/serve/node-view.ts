@@ -1,3 +1,5 @@
+import type { RunningProcess } from '../workload/processes.js';
+
 /** What is served besides records, in the names of belay.proto; 64-bit numbers are decimal strings. */
 
 export interface PolicyView {
@@ -58,6 +60,8 @@ export interface MapView {
 export interface NodeView {
   policies(): readonly PolicyView[];
   workloads(): readonly WorkloadView[];
+  /** @param container empty = all of the pod's */
+  processes(namespace: string, pod: string, container: string): readonly RunningProcess[];
   health(): HealthView;
   /** @param measure count runs and time of programs from now on, for a minute at least */
   costs(measure: boolean): CostsView;

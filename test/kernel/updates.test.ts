@@ -21,6 +21,7 @@ import {
   eventually,
   inCgroup,
   makeCgroup,
+  PROJECT,
   policy,
   removeCgroup,
   Shell,
@@ -346,6 +347,12 @@ describe('the agent', () => {
     expect(programs()).toEqual(before);
     // and the tables
     expect(tableBytes()).toBe(bytesBefore);
+    const pid = await orphan.run('echo $$');
+    const main = join(PROJECT, 'dist/bin/main.js');
+    const tree = execFileSync(process.execPath, [main, 'tree', 'default/updates', '--json'], {
+      encoding: 'utf8',
+    });
+    expect(tree).toContain(`"pid": ${pid},`);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     await belay.enforce(rule('both', FREE));
     expect(await orphan.do('read', FREE)).toBe('EACCES');

@@ -304,6 +304,38 @@ describe('belay tree', () => {
     ]);
   });
 
+  it('has what runs since before the agent, and what is told of a process before what is read of it', () => {
+    const running = (pid: number, above: number, words: string[], started = '5') => ({
+      ...{ pid, comm: 'comm', arguments: words, uid: 33, started },
+      parent: { pid: above, program: 'shim' },
+    });
+    const tree = treeOf(
+      [
+        execOf({ process: acting(11, '/bin/sh', 10, '/nginx') }),
+        fork(acting(11, '/bin/sh', 10, '/nginx'), 12),
+        exit(
+          { ...acting(12, '/bin/sh', 11, '/bin/sh'), execId: acting(11, '/bin/sh', 10, '/nginx').execId },
+          {},
+        ),
+      ],
+      // in any order; the number of one that ended is another's now
+      [
+        running(12, 10, ['worker']),
+        running(11, 10, ['old']),
+        running(10, 1, ['nginx', '-g']),
+        running(13, 12, []),
+      ],
+    );
+    expect(drawTree(tree)).toEqual([
+      '└─ 1 shim',
+      '   └─ 10 nginx -g uid 33',
+      '      ├─ 11 /bin/sh uid 0',
+      '      │  └─ 12 /bin/sh uid 0 ended',
+      '      └─ 12 worker uid 33',
+      '         └─ 13 comm uid 33',
+    ]);
+  });
+
   it('has the processes that a program forks, which may then run another', () => {
     const shell = acting(10, '/bin/sh', 1, '/runc');
     const killed = { ...shell, pid: 12, parent: { pid: 10, program: '/bin/sh' } };
@@ -341,10 +373,12 @@ describe('belay tree', () => {
     expect(drawTree(round)).toHaveLength(3);
   });
 
-  it('is drawn from what the agent remembers, and says when that is nothing', async () => {
+  it('is drawn from what the agent remembers and what runs, and says when that is nothing', async () => {
     const { out } = await belay('tree', 'shop/web-1').ended;
-    expect(out).toMatch(/└─ 4000 \/usr\/sbin\/nginx\n {3}└─ 4321 .*denied/);
-    expect((await belay('tree', 'shop/none').ended).err).toContain('nothing is remembered of shop/none');
+    expect(out).toMatch(
+      /├─ 4000 \/usr\/sbin\/nginx\n│ {2}└─ 4321 .*denied\n└─ 60 .*\n {3}└─ 70 nginx -g daemon off; uid 33\n/,
+    );
+    expect((await belay('tree', 'shop/none').ended).err).toContain('nothing is known of shop/none');
     expect((await belay('tree', 'web').ended).err).toContain('write namespace/pod');
   });
 });

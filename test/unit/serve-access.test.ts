@@ -364,6 +364,8 @@ describe('tokens of an OpenID Connect issuer', () => {
     const client = await caller(port, { token: issuer.token({ namespaces: ['bank'] }) });
     expect(await client.ask('Policies', {})).toMatchObject({ policies: [{ name: 'vault' }] });
     expect(await client.ask('Workloads', {})).toEqual({ workloads: [] });
+    const asked = { namespace: 'shop', pod: 'web-1' };
+    await expect(client.ask('Processes', asked)).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     await expect(client.ask('Costs', {})).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
   });
 

@@ -16,6 +16,15 @@ export const NODE: NodeView = {
       ...{ denied: '7', reported: '1', lost: '0' },
     },
   ],
+  processes: (namespace, pod) =>
+    `${namespace}/${pod}` === 'shop/web-1'
+      ? [
+          {
+            ...{ pid: 70, comm: 'nginx', arguments: ['nginx', '-g', 'daemon off;'], uid: 33, started: '5' },
+            parent: { pid: 60, program: 'containerd-shim' },
+          },
+        ]
+      : [],
   health: () => ({
     ...{ trouble: '', waiting: '', version: '1.2.3', kernel: '6.12.0', node: 'node-1', cluster: 'prod' },
   }),

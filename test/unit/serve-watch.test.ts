@@ -228,6 +228,8 @@ describe('what is in force', () => {
     expect(await client.ask('Policies', {})).toMatchObject({ policies: NODE.policies() });
     expect(await client.ask('Workloads', {})).toMatchObject({ workloads: NODE.workloads() });
     expect(await client.ask('Health', {})).toEqual(NODE.health());
+    const asked = { namespace: 'shop', pod: 'web-1' };
+    expect(await client.ask('Processes', asked)).toEqual({ processes: NODE.processes('shop', 'web-1', '') });
     expect(await client.ask('Costs', { measure: true })).toEqual(NODE.costs(true));
   });
 });
