@@ -328,8 +328,11 @@ describe('the agent', () => {
         .map((p: { id: number }) => p.id) as number[];
     const options = { workloads: WORKLOADS, policies: { 'policy.yaml': BOTH }, flags: ['--pin', pin] };
     belay = await Belay.start(options);
-    const tableBytes = () => belay.log.findLast((line) => line.tableBytes !== undefined)?.tableBytes;
-    const bytesBefore = tableBytes();
+    const tableBytes = async () => {
+      await belay.logged(/in force$/);
+      return belay.log.findLast((line) => line.tableBytes !== undefined)?.tableBytes;
+    };
+    const bytesBefore = await tableBytes();
     expect(bytesBefore).toBeGreaterThan(0);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     const looping = inCgroup(path);
@@ -346,10 +349,10 @@ describe('the agent', () => {
     belay = await Belay.start({ ...options, by: ['setpriv', ...few] });
     expect(programs()).toEqual(before);
     // and the tables
-    expect(tableBytes()).toBe(bytesBefore);
+    expect(await tableBytes()).toBe(bytesBefore);
     const pid = await orphan.run('echo $$');
     const main = join(PROJECT, 'dist/bin/main.js');
-    const tree = execFileSync(process.execPath, [main, 'tree', 'default/updates', '--json'], {
+    const tree = execFileSync(process.execPath, [main, 'tree', 'shop/updates', '--json'], {
       encoding: 'utf8',
     });
     expect(tree).toContain(`"pid": ${pid},`);
@@ -357,7 +360,7 @@ describe('the agent', () => {
     await belay.enforce(rule('both', FREE));
     expect(await orphan.do('read', FREE)).toBe('EACCES');
     await belay.enforce(BOTH);
-    expect(tableBytes()).toBe(bytesBefore);
+    expect(await tableBytes()).toBe(bytesBefore);
     writeFileSync(`${T}/stop`, '');
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     expect(await orphan.do('read', FREE)).toBe('ok');
