@@ -171,7 +171,8 @@ spec:
 
   it('may be of the node itself', async () => {
     await cluster.guest('echo root: > /run/of-the-node');
-    cluster.apply(policy('node', file('/run/of-the-node'), { kind: 'HostPolicy' }));
+    const onNode = `nodeSelector: {matchLabels: {kubernetes.io/hostname: ${NODE}}}`;
+    cluster.apply(policy('node', `${onNode}, ${file('/run/of-the-node')}`, { kind: 'HostPolicy' }));
     const reads = async () => (await cluster.machine.run('cat /run/of-the-node')).output;
     await eventually(
       'the node is denied it',
