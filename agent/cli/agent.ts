@@ -26,7 +26,8 @@ import { Serving } from './serving.js';
 import type { Settings } from './settings.js';
 import { tell, Wanted } from './wanted.js';
 
-const REFRESH_MS = 1000;
+const LOOK_MS = 1000;
+const REFRESH_MS = 10_000;
 
 const DIRECTORY = 'directory';
 const FILE = 'file';
@@ -264,15 +265,17 @@ async function run(flags: Flags): Promise<void> {
       },
     }),
   );
-  const refresh = setInterval(() => {
-    enforcer.refresh();
+  const looking = setInterval(() => {
     serving.looked();
     tellDropped();
-  }, REFRESH_MS);
+  }, LOOK_MS);
+  // goes through all cgroups
+  const refreshing = setInterval(() => enforcer.refresh(), REFRESH_MS);
 
   const stop = async (signal: string) => {
     log.info({ signal, pinned: settings.pin }, 'ending');
-    clearInterval(refresh);
+    clearInterval(looking);
+    clearInterval(refreshing);
     await end();
     process.exit(0);
   };

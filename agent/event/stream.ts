@@ -13,6 +13,8 @@ import type { Throttle } from './throttle.js';
 
 const FOLD_WINDOW_NS = 1_000_000_000n;
 const SWEEP_MS = 500;
+/** Every program is asked, which takes long. */
+const MISSED_MS = 5000;
 /** Repeats are told in the first sweep after their window, if nothing holds it up. */
 const REMEMBERED_NS = 5n * FOLD_WINDOW_NS;
 /** Where events are lost, as Kernel.counters has them. */
@@ -76,6 +78,8 @@ export class EventStream {
   /** By ring: when what was read of it last happened, ns of CLOCK_BOOTTIME. */
   readonly #readUntil: bigint[] = [];
   #timer: NodeJS.Timeout | undefined;
+  /** When programs are asked next for runs that were missed, by performance.now(). */
+  #missedNext = 0;
 
   constructor(kernel: Kernel, enforcer: Enforcer, origin: Origin, told: Told, throttle?: Throttle) {
     this.#kernel = kernel;
@@ -212,9 +216,15 @@ export class EventStream {
     this.#firstLogs.trim((logs ?? now) - REMEMBERED_NS);
     if (all.length > 0) this.#told.keep();
     this.#kernel.counted.told();
+    this.#tellMissed(window === 0n);
+    this.#endThrottles();
+  }
+
+  #tellMissed(last: boolean): void {
+    if (!last && performance.now() < this.#missedNext) return;
+    this.#missedNext = performance.now() + MISSED_MS;
     const missed = this.#kernel.takeMissed();
     if (missed > 0) this.#failure('FAILURE_MISSED', BigInt(missed), this.#next());
-    this.#endThrottles();
   }
 
   /** From when on what some rings tell of may not have been read, ns of CLOCK_BOOTTIME; undefined = all has been. */

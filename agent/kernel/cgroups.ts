@@ -258,6 +258,8 @@ function keyOf(where: Where): string {
 function subdirectories(path: string): string[] {
   let entries: Dirent[];
   try {
+    // each has a link to it, and reading the names of a cgroup's dozens of files takes long
+    if (statSync(path).nlink === 2) return [];
     entries = readdirSync(path, { withFileTypes: true });
   } catch {
     return []; // it went away meanwhile

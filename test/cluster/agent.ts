@@ -71,9 +71,9 @@ export class Agent {
 
   /** Starts it. */
   async launch(flags: readonly string[] = []): Promise<void> {
-    const command = [process.execPath, join(PROJECT, 'dist/bin/main.js'), ...this.#flags, ...flags].map(
-      quote,
-    );
+    // as main.js has itself started
+    const node = [process.execPath, '--max-semi-space-size=2'];
+    const command = [...node, join(PROJECT, 'dist/bin/main.js'), ...this.#flags, ...flags].map(quote);
     const { output } = await this.#machine.run(
       `rm -f /results/ready; setsid ${command.join(' ')} >> /results/agent.log 2>&1 & echo $!`,
     );
