@@ -26,8 +26,7 @@ import { Serving } from './serving.js';
 import type { Settings } from './settings.js';
 import { tell, Wanted } from './wanted.js';
 
-const LOOK_MS = 1000;
-const REFRESH_MS = 10_000;
+const REFRESH_MS = 1000;
 
 const DIRECTORY = 'directory';
 const FILE = 'file';
@@ -265,17 +264,15 @@ async function run(flags: Flags): Promise<void> {
       },
     }),
   );
-  const looking = setInterval(() => {
+  const refresh = setInterval(() => {
+    enforcer.refresh();
     serving.looked();
     tellDropped();
-  }, LOOK_MS);
-  // goes through all cgroups
-  const refreshing = setInterval(() => enforcer.refresh(), REFRESH_MS);
+  }, REFRESH_MS);
 
   const stop = async (signal: string) => {
     log.info({ signal, pinned: settings.pin }, 'ending');
-    clearInterval(looking);
-    clearInterval(refreshing);
+    clearInterval(refresh);
     await end();
     process.exit(0);
   };

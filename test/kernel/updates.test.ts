@@ -350,12 +350,6 @@ describe('the agent', () => {
     expect(programs()).toEqual(before);
     // and the tables
     expect(await tableBytes()).toBe(bytesBefore);
-    const pid = await orphan.run('echo $$');
-    const main = join(PROJECT, 'dist/bin/main.js');
-    const tree = execFileSync(process.execPath, [main, 'tree', 'shop/updates', '--json'], {
-      encoding: 'utf8',
-    });
-    expect(tree).toContain(`"pid": ${pid},`);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
     await belay.enforce(rule('both', FREE));
     expect(await orphan.do('read', FREE)).toBe('EACCES');
@@ -366,6 +360,12 @@ describe('the agent', () => {
     expect(await orphan.do('read', FREE)).toBe('ok');
     await loop;
     await looping.close();
+    const pid = await orphan.run('echo $$');
+    const main = join(PROJECT, 'dist/bin/main.js');
+    const tree = execFileSync(process.execPath, [main, 'tree', 'shop/updates', '--json'], {
+      encoding: 'utf8',
+    });
+    expect(tree).toContain(`"pid": ${pid},`);
     await orphan.close();
     expect(await belay.stop()).toBe(0);
     expect(await shell.do('read', SECRET)).toBe('EACCES');
