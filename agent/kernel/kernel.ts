@@ -166,7 +166,8 @@ export class Kernel {
   }
 
   /**
-   * Writes tables beside those in force, and attaches what they need. Nobody uses them until `enforce`.
+   * Writes tables beside those in force, and attaches what they need; equal ones that an agent before this one left are taken over.
+   * Nobody else uses them until `enforce`.
    * @throws ArenaFull
    * @throws CannotAttach
    */
